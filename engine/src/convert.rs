@@ -9,7 +9,11 @@ pub(crate) const fn to_u64(length: usize) -> u64 {
 }
 
 /// A number of fixed width as a length in memory. Lossless: `usize` has 64 bits.
-#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "lossless by the assertion above")]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "lossless by the assertion above"
+)]
 pub(crate) const fn to_usize(number: u64) -> usize {
     number as usize
 }

@@ -30,8 +30,13 @@
 extern crate alloc;
 
 pub mod ids;
+pub mod raft;
 pub mod time;
+pub mod wal;
 
+mod convert;
+mod rng;
 
 pub use ids::{ClusterId, LeaseId, MemberId, RequestId, ShardId, StreamId};
+pub use rng::Rng;
 pub use time::Time;

@@ -1,0 +1,102 @@
+//! The role between following and leading: count who would, or does, vote for this member.
+
+use alloc::collections::BTreeMap;
+
+use super::Next;
+use super::message::{Body, Message};
+use super::quorum::{Tally, tally};
+use super::state::Core;
+use crate::ids::MemberId;
+use crate::time::Time;
+
+/// What is being contested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contest {
+    /// Whether an election could be won: nobody's term changes (thesis §9.6).
+    PreVote,
+    /// The election of the current term.
+    Vote,
+}
+
+#[derive(Debug)]
+pub(super) struct Candidate {
+    contest: Contest,
+    votes: BTreeMap<MemberId, bool>,
+    deadline: Time,
+}
+
+impl Candidate {
+    /// Asks every other voter. What follows at once, if this member is alone.
+    pub(super) fn new(core: &mut Core, now: Time, contest: Contest) -> (Self, Next) {
+        let id = core.config.id;
+        let deadline = now + core.random_election_timeout();
+        let mut candidate = Self { contest, votes: BTreeMap::new(), deadline };
+        let last = core.log.last();
+        let (term, body) = match contest {
+            Contest::PreVote => (core.term().next(), Body::PreVote { last }),
+            Contest::Vote => {
+                core.begin_term(core.term().next(), id);
+                (core.term(), Body::Vote { last })
+            }
+        };
+        for peer in core.membership.voters_but(id) {
+            core.send(peer, term, body.clone());
+        }
+        let next = match contest {
+            Contest::PreVote => candidate.count(core, id, true),
+            Contest::Vote => {
+                // The own vote counts once it is durable, like anybody's.
+                core.promise(id, Body::VoteReply { granted: true });
+                Next::Stay
+            }
+        };
+        (candidate, next)
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// Nobody won in time: ask again.
+    pub(super) fn wake(&self) -> Next {
+        Next::PreCampaign
+    }
+
+    pub(super) fn step(&mut self, core: &mut Core, message: &Message) -> Next {
+        match (&message.body, self.contest) {
+            (Body::VoteReply { granted }, Contest::Vote) => {
+                self.count(core, message.from, *granted)
+            }
+            (Body::PreVoteReply { granted: false }, Contest::PreVote) => {
+                self.count(core, message.from, false)
+            }
+            (Body::Vote { last }, Contest::Vote | Contest::PreVote) => {
+                core.answer_vote(message.from, *last);
+                Next::Stay
+            }
+            // Answers to questions of an earlier role. Words of a leader end this role before they get here.
+            (
+                Body::PreVote { .. }
+                | Body::PreVoteReply { .. }
+                | Body::VoteReply { .. }
+                | Body::Append { .. }
+                | Body::AppendAccepted { .. }
+                | Body::AppendRejected { .. }
+                | Body::Heartbeat { .. }
+                | Body::HeartbeatReply { .. },
+                _,
+            ) => Next::Stay,
+        }
+    }
+
+    /// Counts an answer.
+    pub(super) fn count(&mut self, core: &Core, from: MemberId, granted: bool) -> Next {
+        self.votes.entry(from).or_insert(granted);
+        match (tally(&core.membership, &self.votes), self.contest) {
+            (Tally::Won, Contest::PreVote) => Next::Campaign,
+            (Tally::Won, Contest::Vote) => Next::Lead,
+            (Tally::Lost, _) => Next::Follow { leader: MemberId::NONE },
+            (Tally::Open, _) => Next::Stay,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The role of most members most of the time: take what the leader sends, vote, and wait.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::message::{Body, LogEnd, Message, Round};
+use super::state::Core;
+use super::{Entry, Index, Next};
+use crate::ids::MemberId;
+use crate::time::Time;
+
+#[derive(Debug)]
+pub(super) struct Follower {
+    deadline: Time,
+    /// When the leader was last heard.
+    heard: Option<Time>,
+}
+
+impl Follower {
+    pub(super) fn new(core: &mut Core, now: Time) -> Self {
+        let heard = core.leader.is_some().then_some(now);
+        Self { deadline: first_deadline(core, now), heard }
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    pub(super) fn heard_within(&self, now: Time, duration: Duration) -> bool {
+        self.heard.is_some_and(|heard| now < heard + duration)
+    }
+
+    /// The leader was not heard for an election timeout.
+    pub(super) fn wake(&mut self, core: &Core) -> Next {
+        if core.membership.is_voter(core.config.id) {
+            return Next::PreCampaign;
+        }
+        // Learners never stand for election: sleep until spoken to.
+        self.deadline = Time::from_nanos(u64::MAX);
+        Next::Stay
+    }
+
+    pub(super) fn step(&mut self, core: &mut Core, now: Time, message: Message) -> Next {
+        match message.body {
+            Body::Append { prev, commit, entries } => {
+                if self.hears(core, now, message.from) {
+                    accept(core, message.from, prev, commit, entries);
+                }
+            }
+            Body::Heartbeat { commit, round } => {
+                if self.hears(core, now, message.from) {
+                    answer_heartbeat(core, message.from, commit, round);
+                }
+            }
+            Body::Vote { last } => {
+                if core.answer_vote(message.from, last) {
+                    self.deadline = now + core.random_election_timeout();
+                }
+            }
+            // Answers to questions of an earlier role.
+            Body::VoteReply { .. }
+            | Body::PreVoteReply { .. }
+            | Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::HeartbeatReply { .. } => {}
+            Body::PreVote { .. } => unreachable!("answered before the role is asked"),
+        }
+        Next::Stay
+    }
+
+    /// Notes a sign of life of the leader; false if this term has another leader, which only a broken peer
+    /// would claim (R1).
+    fn hears(&mut self, core: &mut Core, now: Time, from: MemberId) -> bool {
+        if core.leader.is_some() && core.leader != from {
+            return false;
+        }
+        core.leader = from;
+        self.heard = Some(now);
+        self.deadline = now + core.random_election_timeout();
+        true
+    }
+}
+
+/// A member alone need not wait for anybody: it campaigns at once.
+fn first_deadline(core: &mut Core, now: Time) -> Time {
+    if core.membership.is_alone(core.config.id) {
+        return now;
+    }
+    now + core.random_election_timeout()
+}
+
+/// Takes entries, or says where the logs may agree (thesis §3.5).
+fn accept(core: &mut Core, from: MemberId, prev: LogEnd, commit: Index, entries: Vec<Entry>) {
+    if !core.log.holds(prev) {
+        let hint = core.log.may_agree(prev.index, prev.term);
+        return core.send(from, core.term(), Body::AppendRejected { prev: prev.index, hint });
+    }
+    if !follows(core, prev, &entries) {
+        return;
+    }
+    let matched = entries.last().map_or(prev.index, |entry| entry.index);
+    core.log.accept(entries, core.hard_state.commit);
+    core.commit_to(commit.min(matched));
+    core.promise(from, Body::AppendAccepted { matched });
+}
+
+/// Whether entries are what a leader may send: whole, behind `prev` without a gap, with terms that never
+/// decrease, and no contradiction to what is committed (R4).
+fn follows(core: &Core, prev: LogEnd, entries: &[Entry]) -> bool {
+    let mut before = prev;
+    entries.iter().all(|entry| {
+        let place = LogEnd { index: entry.index, term: entry.term };
+        let good = place.index == before.index.next()
+            && before.term <= place.term
+            && place.term <= core.term()
+            && (place.index > core.hard_state.commit || core.log.holds(place))
+            && entry.crc == Entry::checksum(entry.kind, &entry.data);
+        before = place;
+        good
+    })
+}
+
+fn answer_heartbeat(core: &mut Core, from: MemberId, commit: Index, round: Round) {
+    core.commit_to(commit.min(core.log.last_index()));
+    core.send(from, core.term(), Body::HeartbeatReply { round });
+}

@@ -1,0 +1,499 @@
+//! Agreement on one sequence of entries among members that crash, pause and lose messages.
+//!
+//! The algorithm is Raft (Ongaro, "Consensus: Bridging Theory and Practice", 2014; below: thesis), with
+//! PreVote (thesis §9.6), CheckQuorum (§6.2), pipelined appends (§10.2.1), the leader writing its own log
+//! while it sends (§10.2.1), and `ReadIndex` (§6.4).
+//!
+//! ```text
+//!                 times out            wins the pre-vote         wins the vote
+//!   ┌──────────┐ ───────────► ┌──────────────┐ ────────► ┌───────────┐ ─────► ┌────────┐
+//!   │ Follower │              │ PreCandidate │           │ Candidate │        │ Leader │
+//!   └──────────┘ ◄─────────── └──────────────┘ ◄──────── └───────────┘        └────────┘
+//!        ▲        leader seen                  times out       │                  │
+//!        └─────────────────────────────────────────────────────┴──────────────────┘
+//!                     higher term seen, or no quorum heard for an election timeout
+//! ```
+//!
+//! [`Raft`] holds what every role needs ([`Core`]) and the role. A role handles a message and
+//! says what should happen next; only [`Raft`] changes roles.
+//!
+//! # Durability
+//!
+//! A vote and an accepted append are promises. The message that makes one is marked
+//! [`Outgoing::after_durable`]: whoever drives this module sends it only once everything handed out before it
+//! is durable. The promises that a member makes to itself (its own vote, the leader's own log) are messages
+//! to itself and take the same way, so there is one rule and no shortcut, in a cluster of one as in a cluster
+//! of seven.
+//!
+//! # Invariants
+//!
+//! - R1 Election safety: at most one leader in a term.
+//! - R2 A leader never removes or changes entries of its own log.
+//! - R3 Log matching: logs that agree in (index, term) agree in everything up to there.
+//! - R4 Leader completeness: an entry committed in a term is in the log of every later leader.
+//! - R5 Term, vote and commit never go back, across restarts either.
+//! - R6 Commit advances by counting only for an entry of the leader's own term (thesis §3.6.2).
+//! - R7 A read waits for a round of heartbeats that was sent after the read arrived.
+
+use bytes::Bytes;
+use core::fmt;
+use core::time::Duration;
+
+use crate::ids::MemberId;
+use crate::rng::Rng;
+use crate::time::Time;
+
+mod candidate;
+mod follower;
+mod leader;
+pub mod log;
+pub mod membership;
+pub mod message;
+mod progress;
+mod quorum;
+mod state;
+
+use candidate::{Candidate, Contest};
+use follower::Follower;
+use leader::Leader;
+use log::Log;
+use membership::Membership;
+use message::{Body, Message};
+use state::Core;
+
+/// Counts elections. Zero is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term(pub u64);
+
+impl Term {
+    /// The one after this.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Counts entries from one. Zero is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Index(pub u64);
+
+impl Index {
+    /// The one after this.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The one before this; the one before the first is zero, and so is the one before that.
+    #[must_use]
+    pub const fn prev(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// Nothing: the first entry of a term, with which its leader learns what is committed (thesis §6.4).
+    Empty,
+    /// A command for the state machine.
+    Command,
+}
+
+impl EntryKind {
+    /// The kind on disk and on the wire.
+    pub const fn to_byte(self) -> u8 {
+        match self {
+            Self::Empty => 0,
+            Self::Command => 1,
+        }
+    }
+
+    /// The kind that a byte stands for, if any.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Empty),
+            1 => Some(Self::Command),
+            _ => None,
+        }
+    }
+}
+
+/// One entry of the log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place.
+    pub index: Index,
+    /// The term in which a leader made it.
+    pub term: Term,
+    /// What it is for.
+    pub kind: EntryKind,
+    /// Checksum of kind and data, computed once by the leader and kept from end to end.
+    pub crc: u32,
+    /// What the state machine is to do, opaque to this module.
+    pub data: Bytes,
+}
+
+impl Entry {
+    /// An entry with its checksum.
+    pub fn new(index: Index, term: Term, kind: EntryKind, data: Bytes) -> Self {
+        let crc = Self::checksum(kind, &data);
+        Self { index, term, kind, crc, data }
+    }
+
+    /// The checksum that [`Entry::crc`] must have.
+    pub fn checksum(kind: EntryKind, data: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&[kind.to_byte()]);
+        hasher.update(data);
+        hasher.finalize()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{} {:?}({} bytes)", self.index, self.term, self.kind, self.data.len())
+    }
+}
+
+/// What a member must never forget (R5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The latest term it knows of.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: MemberId,
+    /// The highest index it knows to be committed; may lag, because it can be learnt anew.
+    pub commit: Index,
+}
+
+/// How a member takes part; fixed while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// This member.
+    pub id: MemberId,
+    /// A follower that hears no leader for one to two of these campaigns.
+    pub election_timeout: Duration,
+    /// A leader that has nothing to say says so this often.
+    pub heartbeat_interval: Duration,
+    /// Bytes of entries in one append message, unless a single entry is larger.
+    pub append_bytes_max: usize,
+    /// Append messages to one follower that may be unanswered.
+    pub appends_in_flight_max: usize,
+}
+
+/// What a member knew when it stopped.
+#[derive(Debug)]
+pub struct Durable {
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// The log.
+    pub log: Log,
+    /// Who takes part.
+    pub membership: Membership,
+}
+
+/// A message on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The message; to this member itself if it is a promise it makes to itself.
+    pub message: Message,
+    /// It makes a promise: everything handed out before it must be durable first.
+    pub after_durable: bool,
+}
+
+/// Names a batch of linearizable reads; the caller chooses it and never reuses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadToken(pub u64);
+
+/// A batch of reads that may go ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadReady {
+    /// Which.
+    pub token: ReadToken,
+    /// The state must include this index; `None`: leadership was lost, ask again.
+    pub index: Option<Index>,
+}
+
+/// Why a member would not take a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotLeader {
+    /// Who leads, as far as this member knows.
+    pub leader: MemberId,
+}
+
+/// What the role wants to happen after it handled something.
+#[derive(Debug)]
+enum Next {
+    /// Nothing changes.
+    Stay,
+    /// Follow `leader`, who may be unknown.
+    Follow { leader: MemberId },
+    /// Ask whether an election could be won.
+    PreCampaign,
+    /// Stand for election in the next term.
+    Campaign,
+    /// Lead the current term.
+    Lead,
+}
+
+#[derive(Debug)]
+enum Role {
+    Follower(Follower),
+    PreCandidate(Candidate),
+    Candidate(Candidate),
+    Leader(Leader),
+}
+
+/// The role of a member, for those who only watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleName {
+    /// Follows a leader or waits for one.
+    Follower,
+    /// Asks whether it could win.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// One member's part in the agreement.
+#[derive(Debug)]
+pub struct Raft {
+    core: Core,
+    role: Role,
+}
+
+impl Raft {
+    /// A follower that continues from what was durable.
+    ///
+    /// # Panics
+    /// If the log does not reach the commit index: the caller's recovery is wrong.
+    pub fn new(config: Config, durable: Durable, rng: Rng, now: Time) -> Self {
+        let commit = durable.hard_state.commit;
+        assert!(commit <= durable.log.last_index(), "what is committed is in the log");
+        let mut core = Core::new(config, durable, rng);
+        let role = Role::Follower(Follower::new(&mut core, now));
+        Self { core, role }
+    }
+
+    /// Takes a message of a peer, or one of this member's own promises after it became durable.
+    ///
+    /// Any message is safe to take: what makes no sense is dropped.
+    pub fn step(&mut self, now: Time, message: Message) {
+        match message.body {
+            // These speak about a term that has not begun; nobody enters it for them (thesis §9.6).
+            Body::PreVote { last } => {
+                let hears_leader = self.hears_leader(now);
+                return self.core.answer_pre_vote(&message, last, hears_leader);
+            }
+            Body::PreVoteReply { granted: true } => return self.count_pre_vote(now, &message),
+            // Leader stickiness (thesis §4.2.3): who hears a leader ignores those who do not.
+            Body::Vote { .. } if message.term > self.core.term() && self.hears_leader(now) => {
+                return;
+            }
+            Body::PreVoteReply { granted: false }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. } => {}
+        }
+        if message.term < self.core.term() {
+            return self.core.answer_outdated(&message);
+        }
+        let leads = message.body.is_from_leader();
+        if message.term > self.core.term() {
+            self.core.begin_term(message.term, MemberId::NONE);
+            self.enter(now, Next::Follow { leader: MemberId::NONE });
+        } else if leads && matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_)) {
+            self.enter(now, Next::Follow { leader: message.from });
+        }
+        let next = match &mut self.role {
+            Role::Follower(follower) => follower.step(&mut self.core, now, message),
+            Role::PreCandidate(candidate) | Role::Candidate(candidate) => {
+                candidate.step(&mut self.core, &message)
+            }
+            Role::Leader(leader) => leader.step(&mut self.core, now, &message),
+        };
+        self.enter(now, next);
+    }
+
+    /// A granted pre-vote carries the term that would begin.
+    fn count_pre_vote(&mut self, now: Time, message: &Message) {
+        if let Role::PreCandidate(candidate) = &mut self.role
+            && message.term == self.core.term().next()
+        {
+            let next = candidate.count(&self.core, message.from, true);
+            self.enter(now, next);
+        }
+    }
+
+    /// Whether this member hears a leader: it leads a quorum, or heard from its leader lately.
+    fn hears_leader(&self, now: Time) -> bool {
+        match &self.role {
+            Role::Follower(follower) => {
+                self.core.leader.is_some()
+                    && follower.heard_within(now, self.core.config.election_timeout)
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => false,
+            Role::Leader(_) => true,
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn wake(&mut self, now: Time) {
+        if now < self.deadline() {
+            return;
+        }
+        let next = match &mut self.role {
+            Role::Follower(follower) => follower.wake(&self.core),
+            Role::PreCandidate(candidate) | Role::Candidate(candidate) => candidate.wake(),
+            Role::Leader(leader) => leader.wake(&mut self.core, now),
+        };
+        self.enter(now, next);
+    }
+
+    /// When [`Raft::wake`] is due.
+    pub fn deadline(&self) -> Time {
+        match &self.role {
+            Role::Follower(follower) => follower.deadline(),
+            Role::PreCandidate(candidate) | Role::Candidate(candidate) => candidate.deadline(),
+            Role::Leader(leader) => leader.deadline(),
+        }
+    }
+
+    fn enter(&mut self, now: Time, next: Next) {
+        match next {
+            Next::Stay => {}
+            Next::Follow { leader } => {
+                self.core.leader = leader;
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.abandon_reads(&mut self.core);
+                }
+                self.role = Role::Follower(Follower::new(&mut self.core, now));
+            }
+            Next::PreCampaign => {
+                self.core.leader = MemberId::NONE;
+                let (candidate, next) = Candidate::new(&mut self.core, now, Contest::PreVote);
+                self.role = Role::PreCandidate(candidate);
+                self.enter(now, next);
+            }
+            Next::Campaign => {
+                let (candidate, next) = Candidate::new(&mut self.core, now, Contest::Vote);
+                self.role = Role::Candidate(candidate);
+                self.enter(now, next);
+            }
+            Next::Lead => {
+                self.core.leader = self.core.config.id;
+                self.role = Role::Leader(Leader::new(&mut self.core, now));
+            }
+        }
+    }
+
+    /// Appends an entry to the log if this member leads, and sends it on.
+    ///
+    /// # Errors
+    /// If it does not lead.
+    pub fn propose(&mut self, kind: EntryKind, data: Bytes) -> Result<(Term, Index), NotLeader> {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                Ok((self.core.term(), leader.propose(&mut self.core, kind, data)))
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                Err(NotLeader { leader: self.core.leader })
+            }
+        }
+    }
+
+    /// Asks for the index that a linearizable read must see; answered by [`Raft::poll_read`].
+    ///
+    /// # Errors
+    /// If this member does not lead.
+    pub fn read_index(&mut self, token: ReadToken) -> Result<(), NotLeader> {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                leader.read_index(&mut self.core, token);
+                Ok(())
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                Err(NotLeader { leader: self.core.leader })
+            }
+        }
+    }
+
+    /// Sends what proposals have gathered since the last call; once for a batch of inputs.
+    pub fn flush(&mut self, now: Time) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.flush(&mut self.core, now);
+        }
+    }
+
+    /// The next message to send.
+    pub fn poll_message(&mut self) -> Option<Outgoing> {
+        self.core.outbox.pop_front()
+    }
+
+    /// The next batch of reads that may go ahead.
+    pub fn poll_read(&mut self) -> Option<ReadReady> {
+        self.core.reads.pop_front()
+    }
+
+    /// What must become durable since the last call: a new term or vote, and entries.
+    pub fn take_unsaved(&mut self) -> (Option<HardState>, &[Entry]) {
+        let changed = (self.core.hard_state.term, self.core.hard_state.vote) != self.core.saved;
+        self.core.saved = (self.core.hard_state.term, self.core.hard_state.vote);
+        (changed.then_some(self.core.hard_state), self.core.log.take_unsaved())
+    }
+
+    /// Term, vote and commit index.
+    pub fn hard_state(&self) -> HardState {
+        self.core.hard_state
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.core.log
+    }
+
+    /// Forgets the entries up to `index`, which a snapshot covers.
+    pub fn compact_log(&mut self, index: Index) {
+        assert!(index <= self.core.hard_state.commit, "only what is committed is covered");
+        self.core.log.compact(index);
+    }
+
+    /// The leader of this term, if known.
+    pub fn leader(&self) -> MemberId {
+        self.core.leader
+    }
+
+    /// Who takes part.
+    pub fn membership(&self) -> &Membership {
+        &self.core.membership
+    }
+
+    /// The role, by name.
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Follower(_) => RoleName::Follower,
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What a leader knows about one member's log, and how it sends to it.
+//!
+//! ```text
+//!            accepted
+//!  ┌───────┐ ────────► ┌───────────┐
+//!  │ Probe │           │ Replicate │
+//!  └───────┘ ◄──────── └───────────┘
+//!            rejected, or silent with appends unanswered
+//! ```
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::Index;
+use super::message::Round;
+use crate::time::Time;
+
+/// P1 `matched < next`. P2 What is unanswered ends below `next`, in ascending order.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// The last index at which the logs are known to agree, durably.
+    matched: Index,
+    /// The index that goes out next.
+    next: Index,
+    pace: Pace,
+    /// When the member was last heard.
+    heard: Time,
+    /// The latest round of reads that it confirmed.
+    pub(super) confirmed: Round,
+    /// The commit index that it was last told.
+    pub(super) told_commit: Index,
+}
+
+#[derive(Debug)]
+enum Pace {
+    /// Where the logs agree is unknown: one append at a time, to find out.
+    Probe {
+        /// Whether that append is unanswered.
+        asked: bool,
+    },
+    /// Where the logs agree is known: stream.
+    Replicate {
+        /// Last index of each unanswered append.
+        unanswered: VecDeque<Index>,
+        /// When something was last answered, or sent with nothing unanswered.
+        moved: Time,
+    },
+}
+
+impl Progress {
+    /// A member about which nothing is known but that it exists.
+    pub(super) fn new(next: Index, now: Time) -> Self {
+        Self {
+            matched: Index(0),
+            next,
+            pace: Pace::Probe { asked: false },
+            heard: now,
+            confirmed: Round(0),
+            told_commit: Index(0),
+        }
+    }
+
+    pub(super) fn matched(&self) -> Index {
+        self.matched
+    }
+
+    pub(super) fn next(&self) -> Index {
+        self.next
+    }
+
+    pub(super) fn hear(&mut self, now: Time) {
+        self.heard = now;
+    }
+
+    pub(super) fn heard_within(&self, now: Time, duration: Duration) -> bool {
+        now < self.heard + duration
+    }
+
+    /// Whether an append may go out now; `last` is the end of the leader's log.
+    pub(super) fn may_send(&self, last: Index, in_flight_max: usize) -> bool {
+        match &self.pace {
+            Pace::Probe { asked } => !asked,
+            Pace::Replicate { unanswered, .. } => {
+                self.next <= last && unanswered.len() < in_flight_max
+            }
+        }
+    }
+
+    /// Whether the member could take an append although there is nothing new for it.
+    pub(super) fn is_streaming(&self) -> bool {
+        matches!(self.pace, Pace::Replicate { .. })
+    }
+
+    /// Notes an append up to `last` on its way.
+    pub(super) fn sent(&mut self, now: Time, last: Index) {
+        match &mut self.pace {
+            Pace::Probe { asked } => *asked = true,
+            Pace::Replicate { unanswered, moved } => {
+                if last >= self.next {
+                    if unanswered.is_empty() {
+                        *moved = now;
+                    }
+                    unanswered.push_back(last);
+                    self.next = last.next();
+                }
+            }
+        }
+    }
+
+    /// Notes that the logs agree up to `matched`; whether that is news.
+    pub(super) fn accepted(&mut self, now: Time, matched: Index) -> bool {
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        self.next = self.next.max(self.matched.next());
+        match &mut self.pace {
+            Pace::Probe { .. } => {
+                self.next = self.matched.next();
+                self.pace = Pace::Replicate { unanswered: VecDeque::new(), moved: now };
+            }
+            Pace::Replicate { unanswered, moved } => {
+                while unanswered.front().is_some_and(|last| *last <= matched) {
+                    unanswered.pop_front();
+                    *moved = now;
+                }
+            }
+        }
+        news
+    }
+
+    /// Notes that the member does not hold the place `prev`; whether to look for another one, which is then
+    /// not before `agree`.
+    pub(super) fn rejected(&mut self, prev: Index, agree: Index) -> bool {
+        let outdated = match &self.pace {
+            Pace::Probe { .. } => prev.next() != self.next,
+            Pace::Replicate { .. } => prev <= self.matched,
+        };
+        if outdated {
+            return false;
+        }
+        self.probe_from(agree.next());
+        true
+    }
+
+    /// Goes back to asking if appends stay unanswered: they, or the answers, were lost.
+    pub(super) fn give_up_if_silent(&mut self, now: Time, patience: Duration) {
+        match &mut self.pace {
+            Pace::Probe { asked } => *asked = false,
+            Pace::Replicate { unanswered, moved } => {
+                if !unanswered.is_empty() && now >= *moved + patience {
+                    self.probe_from(self.matched.next());
+                }
+            }
+        }
+    }
+
+    fn probe_from(&mut self, next: Index) {
+        self.next = next.max(self.matched.next());
+        self.pace = Pace::Probe { asked: false };
+    }
+}

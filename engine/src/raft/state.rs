@@ -1,0 +1,122 @@
+//! What every role needs: term, vote and commit, the log, the members, and what is on its way out.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::log::Log;
+use super::membership::Membership;
+use super::message::{Body, LogEnd, Message};
+use super::{Config, Durable, HardState, Index, Outgoing, ReadReady, Term};
+use crate::ids::MemberId;
+use crate::rng::Rng;
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) config: Config,
+    pub(super) hard_state: HardState,
+    /// Term and vote as they were last handed out to be written.
+    pub(super) saved: (Term, MemberId),
+    pub(super) log: Log,
+    pub(super) membership: Membership,
+    /// Who leads the current term, if known.
+    pub(super) leader: MemberId,
+    pub(super) outbox: VecDeque<Outgoing>,
+    pub(super) reads: VecDeque<ReadReady>,
+    rng: Rng,
+}
+
+impl Core {
+    pub(super) fn new(config: Config, durable: Durable, rng: Rng) -> Self {
+        let Durable { hard_state, log, membership } = durable;
+        Self {
+            config,
+            hard_state,
+            saved: (hard_state.term, hard_state.vote),
+            log,
+            membership,
+            leader: MemberId::NONE,
+            outbox: VecDeque::new(),
+            reads: VecDeque::new(),
+            rng,
+        }
+    }
+
+    pub(super) fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    /// Enters a later term, with a vote for `vote` if that is a member.
+    pub(super) fn begin_term(&mut self, term: Term, vote: MemberId) {
+        assert!(term > self.hard_state.term, "terms only go up (R5)");
+        self.hard_state.term = term;
+        self.hard_state.vote = vote;
+        self.leader = MemberId::NONE;
+    }
+
+    /// Moves the commit index up.
+    pub(super) fn commit_to(&mut self, commit: Index) {
+        assert!(commit <= self.log.last_index(), "what is committed is in the log");
+        self.hard_state.commit = commit.max(self.hard_state.commit);
+    }
+
+    /// One to two election timeouts, so that two members seldom campaign at once (thesis §3.4).
+    pub(super) fn random_election_timeout(&mut self) -> Duration {
+        let base = u64::try_from(self.config.election_timeout.as_nanos()).expect("some seconds");
+        Duration::from_nanos(base + self.rng.below(base))
+    }
+
+    /// Sends what needs no durability.
+    pub(super) fn send(&mut self, to: MemberId, term: Term, body: Body) {
+        let message = Message { from: self.config.id, to, term, body };
+        self.outbox.push_back(Outgoing { message, after_durable: false });
+    }
+
+    /// Makes a promise in the current term, perhaps to this member itself.
+    pub(super) fn promise(&mut self, to: MemberId, body: Body) {
+        let message = Message { from: self.config.id, to, term: self.term(), body };
+        self.outbox.push_back(Outgoing { message, after_durable: true });
+    }
+
+    /// Says whether this member would vote for the sender, who has entered no new term yet.
+    pub(super) fn answer_pre_vote(&mut self, message: &Message, last: LogEnd, hears_leader: bool) {
+        let granted =
+            message.term > self.term() && !hears_leader && last.is_as_new_as(self.log.last());
+        let term = if granted { message.term } else { self.term() };
+        self.send(message.from, term, Body::PreVoteReply { granted });
+    }
+
+    /// Votes for the sender or not (thesis §3.4, §3.6.1); the term is the current one.
+    pub(super) fn answer_vote(&mut self, from: MemberId, last: LogEnd) -> bool {
+        let vote = self.hard_state.vote;
+        let free = !vote.is_some() || vote == from;
+        let granted = free && !self.leader.is_some() && last.is_as_new_as(self.log.last());
+        if granted {
+            self.hard_state.vote = from;
+            self.promise(from, Body::VoteReply { granted });
+        } else {
+            self.send(from, self.term(), Body::VoteReply { granted });
+        }
+        granted
+    }
+
+    /// Tells a member that lives in an older term about the current one, if it might matter to it.
+    pub(super) fn answer_outdated(&mut self, message: &Message) {
+        match &message.body {
+            Body::Vote { .. } => {
+                self.send(message.from, self.term(), Body::VoteReply { granted: false });
+            }
+            // A leader of an older term steps down at any word of a newer one.
+            Body::Append { .. } | Body::Heartbeat { .. } => {
+                let hint = self.log.last();
+                let body = Body::AppendRejected { prev: Index(0), hint };
+                self.send(message.from, self.term(), body);
+            }
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::HeartbeatReply { .. } => {}
+        }
+    }
+}
