@@ -29,14 +29,33 @@
 
 extern crate alloc;
 
+pub mod api;
+pub mod command;
+pub mod config;
+pub mod cow;
+pub mod event;
 pub mod ids;
+pub mod lease;
+pub mod mvcc;
 pub mod raft;
+pub mod range_stream;
+pub mod recovery;
+pub mod replica;
+pub mod shard;
+pub mod snapshot;
+pub mod state_machine;
 pub mod time;
 pub mod wal;
+pub mod watch;
 
 mod convert;
+mod quota;
 mod rng;
 
+pub use config::Config;
+pub use event::{Input, Output, ShardInput, ShardOutput};
 pub use ids::{ClusterId, LeaseId, MemberId, RequestId, ShardId, StreamId};
+pub use replica::Replica;
 pub use rng::Rng;
+pub use shard::Shard;
 pub use time::Time;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::message::LogEnd;
 use super::{Entry, Index, Term};
-use crate::convert::{to_u64, to_usize};
+use crate::convert::to_usize;
 
 /// A log without gaps, from the entry after `covered` to the last.
 ///
@@ -19,6 +19,8 @@ pub struct Log {
     entries: VecDeque<Entry>,
     /// The first entry that was not handed out to be written.
     unsaved: Index,
+    /// Memory that the entries take.
+    bytes: usize,
 }
 
 impl Log {
@@ -30,7 +32,8 @@ impl Log {
         for (expected, entry) in (covered.index.0 + 1..).zip(&entries) {
             assert_eq!(entry.index, Index(expected), "entries follow each other (L1)");
         }
-        let mut log = Self { covered, entries: entries.into(), unsaved: Index(0) };
+        let bytes = entries.iter().map(entry_bytes).sum();
+        let mut log = Self { covered, entries: entries.into(), unsaved: Index(0), bytes };
         log.unsaved = log.last_index().next();
         log
     }
@@ -82,8 +85,7 @@ impl Log {
             .range(start.min(self.entries.len())..)
             .take_while(|entry| {
                 let fits = bytes == 0 || bytes + entry.data.len() <= bytes_max;
-                // An entry costs its frame, too: empty ones must not be taken without end.
-                bytes += entry.data.len() + ENTRY_FRAME_BYTES;
+                bytes += entry_bytes(entry);
                 fits
             })
             .cloned()
@@ -94,6 +96,7 @@ impl Log {
     pub fn push(&mut self, entry: Entry) {
         assert_eq!(entry.index, self.last_index().next(), "the log has no gap (L1)");
         assert!(entry.term >= self.last().term, "terms never decrease (L2)");
+        self.bytes += entry_bytes(&entry);
         self.entries.push_back(entry);
     }
 
@@ -108,7 +111,9 @@ impl Log {
             }
             if entry.index <= self.last_index() {
                 assert!(entry.index > commit, "what is committed never changes (R4)");
-                self.entries.truncate(to_usize(entry.index.0 - self.covered.index.0 - 1));
+                while let Some(cut) = self.entries.pop_back_if(|last| last.index >= entry.index) {
+                    self.bytes -= entry_bytes(&cut);
+                }
                 self.unsaved = self.unsaved.min(entry.index);
             }
             self.push(entry);
@@ -141,26 +146,26 @@ impl Log {
         self.unsaved > self.last_index()
     }
 
-    /// Forgets the entries up to `index`.
-    ///
-    /// # Panics
-    /// If the log does not hold `index`, or it was not handed out to be written.
-    pub fn compact(&mut self, index: Index) {
-        assert!(index < self.unsaved, "what is covered was written");
-        let Some(term) = self.term_at(index) else { panic!("what is covered is in the log") };
-        let count = index.0 - self.covered.index.0;
-        self.entries.drain(..to_usize(count));
-        self.covered = LogEnd { index, term };
+    /// Forgets entries up to `index`, oldest first, until what is left takes `bytes_max` or less.
+    pub fn trim(&mut self, index: Index, bytes_max: usize) {
+        while self.bytes > bytes_max
+            && let Some(first) = self.entries.pop_front_if(|first| first.index <= index)
+        {
+            self.bytes -= entry_bytes(&first);
+            self.covered = LogEnd { index: first.index, term: first.term };
+        }
     }
 
-    /// Bytes of data that the entries hold.
-    pub fn data_bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| to_u64(entry.data.len())).sum()
+    /// The entries in memory, in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.iter()
     }
 }
 
-/// What an entry costs beside its data, roughly, in memory and in messages.
-const ENTRY_FRAME_BYTES: usize = 32;
+/// What an entry takes in memory, and roughly in messages: empty ones must not be taken without end.
+fn entry_bytes(entry: &Entry) -> usize {
+    entry.data.len() + size_of::<Entry>()
+}
 
 #[cfg(test)]
 mod tests {
@@ -221,7 +226,7 @@ mod tests {
         let log = log(&[2, 2, 2]);
         assert_eq!(log.slice(Index(11), 0).len(), 1);
         assert_eq!(log.slice(Index(11), 1000).len(), 3);
-        assert_eq!(log.slice(Index(12), 60).len(), 2);
+        assert_eq!(log.slice(Index(12), 2 * size_of::<Entry>()).len(), 2);
         assert_eq!(log.slice(Index(14), 60).len(), 0);
     }
 
@@ -235,13 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn compacting_keeps_the_rest() {
+    fn trimming_forgets_the_oldest_and_keeps_the_rest() {
         let mut log = log(&[2, 3, 3]);
-        log.compact(Index(12));
+        log.trim(Index(12), 0);
         assert_eq!(log.covered(), place(12, 3));
         assert_eq!(log.term_at(Index(11)), None);
         assert_eq!(log.get(Index(13)), Some(&entry(13, 3)));
         log.push(entry(14, 3));
         assert_eq!(log.take_unsaved(), &[entry(14, 3)]);
+        log.trim(Index(14), usize::MAX);
+        assert_eq!(log.iter().count(), 2);
     }
 }

@@ -471,10 +471,10 @@ impl Raft {
         &self.core.log
     }
 
-    /// Forgets the entries up to `index`, which a snapshot covers.
-    pub fn compact_log(&mut self, index: Index) {
-        assert!(index <= self.core.hard_state.commit, "only what is committed is covered");
-        self.core.log.compact(index);
+    /// Forgets entries up to `index`, which are applied, until the rest takes `bytes_max` or less.
+    pub fn trim_log(&mut self, index: Index, bytes_max: usize) {
+        assert!(index <= self.core.hard_state.commit, "only what is committed is applied");
+        self.core.log.trim(index, bytes_max);
     }
 
     /// The leader of this term, if known.

@@ -1,0 +1,114 @@
+//! What a member is told when it starts. Everything else it finds out.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::ids::{ClusterId, MemberId};
+
+/// The settings of a member; fixed while it runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member.
+    pub id: MemberId,
+    /// All members, this one included.
+    pub members: Vec<Member>,
+    /// Seeds all randomness (election jitter, segment salts); different for each start.
+    pub seed: u64,
+    /// A follower that hears no leader for one to two of these campaigns.
+    pub election_timeout: Duration,
+    /// A leader that has nothing to say says so this often.
+    pub heartbeat_interval: Duration,
+    /// Sizes and counts that bound work and memory.
+    pub limits: Limits,
+    /// The version that [`Status`](crate::api::Request::Status) shows.
+    pub version: String,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: MemberId,
+    /// Its name.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+}
+
+/// What bounds work and memory. The simulator draws these anew for each run.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request in the log. etcd: 1.5 MiB.
+    pub request_bytes_max: usize,
+    /// Bytes of entries that may be proposed and not yet applied, before new ones are refused. Bounds what a
+    /// member without a quorum gathers.
+    pub proposed_bytes_max: usize,
+    /// Bytes of applied entries that stay in memory for peers that lag.
+    pub log_memory_bytes: usize,
+    /// Bytes of data before an alarm is raised; `None`: no quota.
+    pub quota_bytes: Option<u64>,
+    /// Bytes of a segment of the log.
+    pub segment_bytes: u64,
+    /// Bytes of the first segment after a start.
+    pub first_segment_bytes: u64,
+    /// A snapshot is written when the log that a restart would read has this many bytes, or as many as the
+    /// state, if that is more: the cost of snapshots stays proportional to that of the log.
+    pub snapshot_log_bytes: u64,
+    /// Changes that a slice of a compaction looks at.
+    pub sweep_changes_max: usize,
+    /// Leases that end in one entry.
+    pub expire_leases_max: usize,
+    /// Keys that are deleted in one entry because their leases end, about.
+    pub expire_keys_max: usize,
+    /// Bytes of entries in one append message to a peer.
+    pub append_bytes_max: usize,
+    /// Append messages to one peer that may be unanswered.
+    pub appends_in_flight_max: usize,
+    /// Bytes of a watch response before it is cut into fragments, for watchers that want it.
+    pub watch_fragment_bytes: usize,
+    /// Bytes of responses that a watch stream may have under way before its watchers fall behind.
+    pub watch_credit_bytes: usize,
+    /// How often an idle watcher that wants it is told the revision.
+    pub watch_progress_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let request_bytes_max = 1536 << 10;
+        Self {
+            request_bytes_max,
+            proposed_bytes_max: 256 << 20,
+            log_memory_bytes: 4 << 20,
+            quota_bytes: Some(2 << 30),
+            segment_bytes: 64 << 20,
+            first_segment_bytes: 4 << 20,
+            snapshot_log_bytes: 64 << 20,
+            sweep_changes_max: 500,
+            expire_leases_max: 1000,
+            expire_keys_max: 5000,
+            append_bytes_max: 1 << 20,
+            appends_in_flight_max: 64,
+            watch_fragment_bytes: request_bytes_max + (512 << 10),
+            watch_credit_bytes: 4 << 20,
+            watch_progress_interval: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Config {
+    /// How long a request may wait for the cluster: etcd's 5 seconds and two election timeouts.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
+    /// The shortest TTL of a lease, in seconds: one and a half election timeouts, rounded up.
+    pub fn lease_ttl_min(&self) -> i64 {
+        let millis = self.election_timeout.as_millis() * 3 / 2;
+        i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+}

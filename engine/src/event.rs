@@ -1,0 +1,230 @@
+//! Everything that goes into the engine and everything that comes out.
+
+use alloc::vec::Vec;
+
+use crate::api::etcdserverpb::WatchRequest;
+use crate::api::{Error, Request, Response};
+use crate::command::UnknownCommand;
+use crate::ids::{MemberId, RequestId, ShardId, StreamId};
+use crate::mvcc::View;
+use crate::raft::message::Message;
+use crate::raft::{Index, RoleName, Term};
+use crate::state_machine::{Alarms, Changes};
+use crate::wal::{LogWrite, Lsn, SegmentSeq};
+use crate::watch;
+
+/// What happens to a [`Replica`](crate::Replica).
+#[derive(Debug)]
+pub enum Input {
+    /// The deadline has come.
+    Wake,
+    /// A client asks; answered once, by [`Output::Reply`].
+    Request {
+        /// How the answer will name it.
+        id: RequestId,
+        /// What it asks.
+        request: Request,
+    },
+    /// A shard wants to read what is current; answered by [`Output::ReadIndex`].
+    ReadIndex {
+        /// The shard.
+        shard: ShardId,
+        /// How the answer will name it.
+        token: u64,
+    },
+    /// A peer says something.
+    Message(Message),
+    /// A write to the log is durable.
+    LogWritten {
+        /// [`LogWrite::end`] of that write.
+        to: Lsn,
+    },
+    /// A part of a snapshot is on the medium; the last one, durably and under its name.
+    SnapshotWritten,
+}
+
+/// What a [`Replica`](crate::Replica) wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this to a peer; it may be lost.
+    Send(Message),
+    /// Write this to the log, durably, then step [`Input::LogWritten`].
+    AppendLog(LogWrite),
+    /// The log does not need these segments any more.
+    RetireSegments(Vec<SegmentSeq>),
+    /// Append this to a snapshot file, then step [`Input::SnapshotWritten`].
+    WriteSnapshot(SnapshotPart),
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        id: RequestId,
+        /// The answer.
+        result: Result<Response, Error>,
+    },
+    /// Tell every shard, in this order.
+    Publish(Publication),
+    /// Tell a shard that it may read.
+    ReadIndex(ReadIndexAnswer),
+    /// Something that operators or tests may want to know.
+    Event(Event),
+    /// Stop: going on would be wrong. Nothing comes after this.
+    Halt(Halt),
+}
+
+/// Why a member must stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// The log holds a command of a newer version.
+    UnknownCommand {
+        /// Where.
+        index: Index,
+        /// Which.
+        unknown: UnknownCommand,
+    },
+}
+
+/// A part of a snapshot file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPart {
+    /// The snapshot covers the log up to here; part of the file's name.
+    pub index: Index,
+    /// Where in the file the bytes go: at its end.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Whether they are the last: make the file durable and give it its name.
+    pub last: bool,
+    /// Snapshots below this index are not needed once that is done.
+    pub keep_from: Index,
+}
+
+/// A new state of the key space, for every shard.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The key space.
+    pub view: View,
+    /// The index up to which the log is in it.
+    pub applied: Index,
+    /// What changed since the publication before, a revision at a time.
+    pub changes: Vec<Changes>,
+    /// The current term.
+    pub term: Term,
+    /// Who leads it, as far as this member knows.
+    pub leader: MemberId,
+}
+
+/// The answer to [`Input::ReadIndex`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadIndexAnswer {
+    /// The shard that asked.
+    pub shard: ShardId,
+    /// Its name for the question.
+    pub token: u64,
+    /// The index that its view must include.
+    pub index: Result<Index, Error>,
+}
+
+/// What happens to a [`Shard`](crate::Shard).
+#[derive(Debug)]
+pub enum ShardInput {
+    /// The deadline has come.
+    Wake,
+    /// A client asks something that [`Request::route`] gives to shards.
+    Request {
+        /// How the answer will name it.
+        id: RequestId,
+        /// What it asks.
+        request: Request,
+    },
+    /// The replica has a new state.
+    Published(Publication),
+    /// The replica answers [`ShardOutput::ReadIndex`].
+    ReadIndex(ReadIndexAnswer),
+    /// A client opened a watch stream.
+    WatchOpened(StreamId),
+    /// A client says something on its watch stream.
+    Watch {
+        /// The stream.
+        stream: StreamId,
+        /// What it says.
+        request: WatchRequest,
+    },
+    /// Bytes of a watch stream's responses have left.
+    WatchCredit {
+        /// The stream.
+        stream: StreamId,
+        /// How many.
+        bytes: usize,
+    },
+    /// A watch stream is gone.
+    WatchClosed(StreamId),
+}
+
+/// What a [`Shard`](crate::Shard) wants done.
+#[derive(Debug)]
+pub enum ShardOutput {
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        id: RequestId,
+        /// The answer.
+        result: Result<Response, Error>,
+    },
+    /// Ask the replica from where on reads are current.
+    ReadIndex {
+        /// How the answer must name it.
+        token: u64,
+    },
+    /// Send this on a watch stream.
+    Watch {
+        /// The stream.
+        stream: StreamId,
+        /// What to send.
+        response: watch::Response,
+    },
+}
+
+/// Something that operators or tests may want to know. Nothing depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The member's role changed.
+    Role {
+        /// What it is now.
+        role: RoleName,
+        /// In which term.
+        term: Term,
+        /// Who leads, if known.
+        leader: MemberId,
+    },
+    /// History below a revision was forgotten.
+    Compacted {
+        /// The revision.
+        revision: i64,
+    },
+    /// What a compaction made unreadable is gone.
+    CompactionFinished {
+        /// The revision.
+        revision: i64,
+        /// How many records went.
+        removed: u64,
+    },
+    /// A snapshot was begun.
+    SnapshotStarted {
+        /// The index that it covers.
+        index: Index,
+    },
+    /// A snapshot is durable.
+    SnapshotFinished {
+        /// The index that it covers.
+        index: Index,
+        /// The size of the file.
+        bytes: u64,
+    },
+    /// Leases came to their end.
+    LeasesExpired {
+        /// How many.
+        leases: u64,
+    },
+    /// The alarms changed.
+    Alarms(Alarms),
+}

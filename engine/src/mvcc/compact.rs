@@ -1,0 +1,93 @@
+//! Compaction: history below a revision is forgotten at once, and swept later, in slices.
+//!
+//! What readers see changes the moment the compact revision moves. The records that nobody can read any more
+//! are found by going once over the changes since the last compaction: each change at or below the compact
+//! revision makes the record that it replaced unreadable, and so is a tombstone below it. The work follows
+//! what is newly compacted, never the size of the store.
+
+use alloc::vec::Vec;
+
+use super::record::ByKey;
+use super::{Record, Revision, Store};
+use crate::api::Error;
+
+/// A sweep under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    /// The first change that was not looked at.
+    pub cursor: Revision,
+    /// The compact revision: what to sweep up to.
+    pub end: i64,
+}
+
+impl Store {
+    /// Forgets history below `revision`; [`Store::sweep`] then frees it.
+    ///
+    /// # Errors
+    /// If that was compacted already, or lies in the future.
+    pub fn compact(&mut self, revision: i64) -> Result<(), Error> {
+        if revision <= self.view.compacted {
+            return Err(Error::Compacted);
+        }
+        if revision > self.view.revision {
+            return Err(Error::FutureRev);
+        }
+        // A tombstone at exactly the last compact revision stayed (M5): the sweep begins with it again.
+        let cursor =
+            self.sweep.map_or(Revision::first_of(self.view.compacted), |sweep| sweep.cursor);
+        self.view.compacted = revision;
+        self.sweep = Some(Sweep { cursor, end: revision });
+        Ok(())
+    }
+
+    /// The sweep under way, if any.
+    pub fn sweeping(&self) -> Option<Sweep> {
+        self.sweep
+    }
+
+    /// Goes on with a sweep that a snapshot recorded.
+    pub fn resume_sweep(&mut self, sweep: Option<Sweep>) {
+        self.sweep = sweep;
+    }
+
+    /// Looks at up to `changes_max` changes and removes what they made unreadable; returns how many records
+    /// went. The sweep is over when [`Store::sweeping`] says so.
+    pub fn sweep(&mut self, changes_max: usize) -> usize {
+        let Some(sweep) = self.sweep else { return 0 };
+        let end = Revision::first_of(sweep.end + 1);
+        let slice: Vec<Record> = self
+            .view
+            .history
+            .range(sweep.cursor..end)
+            .take(changes_max)
+            .map(|item| item.record.clone())
+            .collect();
+        let mut removed = 0;
+        for record in &slice {
+            removed += usize::from(self.remove(record.chain().prev));
+            if record.is_tombstone() && record.revision().main < sweep.end {
+                removed += usize::from(self.remove(record.revision()));
+            }
+        }
+        self.sweep = match slice.last() {
+            Some(last) if slice.len() == changes_max => {
+                let after = Revision { sub: last.revision().sub + 1, ..last.revision() };
+                Some(Sweep { cursor: after, ..sweep })
+            }
+            _ => None,
+        };
+        removed
+    }
+
+    /// Removes a record from history, and from the graves if it is there.
+    fn remove(&mut self, revision: Revision) -> bool {
+        let Some(item) = self.view.history.remove(&revision) else { return false };
+        let record = item.record;
+        self.view.bytes -= record.bytes();
+        let grave = self.view.graves.get(record.key());
+        if record.is_tombstone() && grave.is_some_and(|ByKey(grave)| *grave == record) {
+            self.view.graves.remove(record.key());
+        }
+        true
+    }
+}

@@ -1,0 +1,43 @@
+//! The key space with its history: etcd's multi-version model.
+//!
+//! Every change of the key space has a [`Revision`] and leaves a [`Record`]. Records are never changed; a
+//! deletion leaves one, too (a *tombstone*). Three ordered trees hold them:
+//!
+//! ```text
+//!  K  key      → its newest record        the keys that exist now
+//!  D  key      → its tombstone            the keys that existed, while history still shows them
+//!  R  revision → record                   history, the newest records included
+//! ```
+//!
+//! A record names the record that it replaced (`prev`), so that a key's versions are a chain through R, and
+//! one further back (`jump`), so that the chain is descended in O(log n) steps (see [`record`]).
+//!
+//! The trees are persistent ([`cow`](crate::cow)): a [`View`] is a handle on all three at one moment, cheap to
+//! clone, and read on any core without a lock while the [`Store`] goes on.
+//!
+//! # Invariants
+//!
+//! - M1 The revision grows by exactly one per committed request that changed a key, and never shrinks; it is a
+//!   field of its own, never derived from what keys survive.
+//! - M2 A key is in K or in D, never in both.
+//! - M3 Every record of K and of D is in R.
+//! - M4 What is needed to read at the compact revision or above is in R. What is not needed goes, in slices.
+//! - M5 The tombstone at exactly the compact revision stays: a watch that starts there is owed its event.
+
+pub mod compact;
+pub mod hash;
+pub mod range;
+pub mod record;
+pub mod revision;
+pub mod store;
+pub mod txn;
+pub mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use range::RangeResult;
+pub use record::Record;
+pub use revision::Revision;
+pub use store::{Change, Store};
+pub use view::View;

@@ -1,0 +1,162 @@
+//! Where a member stands after a start: the newest whole snapshot, and the log behind it.
+//!
+//! If the newest snapshot is damaged, the one before it is taken; the log reaches back that far. Nothing is
+//! written and nothing is removed here: if a member cannot start, the operator finds everything as it was.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::convert::to_u64;
+use crate::ids::{ClusterId, MemberId};
+use crate::raft::Index;
+use crate::snapshot::{Position, Reader, SnapshotError};
+use crate::state_machine::StateMachine;
+use crate::wal::recover::Known;
+use crate::wal::scan::Unreadable;
+use crate::wal::{self, LogSource, RecoverError, Recovered};
+
+/// Where the snapshots are read from.
+pub trait SnapshotSource {
+    /// The snapshots that exist, by the index that each covers, ascending.
+    fn snapshots(&mut self) -> Vec<Index>;
+
+    /// Reads up to `len` bytes of a snapshot at `offset`; fewer only at its end.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn read_snapshot(
+        &mut self,
+        index: Index,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, Unreadable>;
+}
+
+/// A member's disk at start.
+pub trait Disk: SnapshotSource + LogSource {}
+
+impl<D: SnapshotSource + LogSource> Disk for D {}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Recovery {
+    /// What the snapshot that was taken covers.
+    pub newest: Position,
+    /// What the one before it covers; the same, if there is none.
+    pub second: Position,
+    /// The state that it holds.
+    pub state: StateMachine,
+    /// The log behind it.
+    pub log: Recovered,
+    /// Its size.
+    pub snapshot_bytes: u64,
+    /// Snapshots that were passed over because they are damaged.
+    pub damaged: Vec<(Index, SnapshotError)>,
+}
+
+/// Why a member cannot start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoveryError {
+    /// The log is damaged where it matters, or not this member's.
+    Log(RecoverError),
+    /// A snapshot cannot be used, and not because it is damaged.
+    Snapshot(Index, SnapshotError),
+    /// The log goes on behind a snapshot that is not there.
+    SnapshotMissing {
+        /// The index that it covers.
+        index: Index,
+        /// The snapshots that are there and damaged.
+        damaged: Vec<(Index, SnapshotError)>,
+    },
+}
+
+impl fmt::Display for RecoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(error) => error.fmt(f),
+            Self::Snapshot(index, error) => write!(f, "{index:?}: {error}"),
+            Self::SnapshotMissing { index, damaged } => {
+                write!(f, "the log goes on behind index {index}, and no whole snapshot covers it")?;
+                damaged
+                    .iter()
+                    .try_for_each(|(index, error)| write!(f, "; that of index {index}: {error}"))
+            }
+        }
+    }
+}
+
+impl core::error::Error for RecoveryError {}
+
+/// Reads a member's disk. An empty disk is a fresh member.
+///
+/// # Errors
+/// If what was acknowledged cannot be brought back, or belongs to somebody else.
+pub fn recover(
+    disk: &mut dyn Disk,
+    cluster: ClusterId,
+    member: MemberId,
+) -> Result<Recovery, RecoveryError> {
+    let mut snapshots = disk.snapshots();
+    let mut damaged = Vec::new();
+    let mut found = None;
+    while let Some(index) = snapshots.pop() {
+        match read(disk, cluster, index) {
+            Ok(snapshot) => {
+                found = Some(snapshot);
+                break;
+            }
+            Err(error @ (SnapshotError::UnknownFormat { .. } | SnapshotError::Foreign { .. })) => {
+                return Err(RecoveryError::Snapshot(index, error));
+            }
+            Err(error @ (SnapshotError::Torn | SnapshotError::Corrupt { .. })) => {
+                damaged.push((index, error));
+            }
+        }
+    }
+    let second = snapshots.pop().and_then(|index| read_position(disk, cluster, index));
+    let (newest, state, snapshot_bytes) = found.unwrap_or_default();
+    let known = Known {
+        cluster,
+        member,
+        start: newest.log_start,
+        promise: newest.log_promise,
+        index: newest.index,
+        term: newest.term,
+    };
+    let log = wal::recover(disk, known).map_err(RecoveryError::Log)?;
+    if let Some((index, _)) = log.restart.filter(|(index, _)| *index > newest.index) {
+        return Err(RecoveryError::SnapshotMissing { index, damaged });
+    }
+    let second = second.unwrap_or(newest);
+    Ok(Recovery { newest, second, state, log, snapshot_bytes, damaged })
+}
+
+const READ_BYTES: usize = 1 << 20;
+
+fn read(
+    disk: &mut dyn Disk,
+    cluster: ClusterId,
+    index: Index,
+) -> Result<(Position, StateMachine, u64), SnapshotError> {
+    let mut reader = Reader::new(cluster);
+    let mut offset = 0;
+    loop {
+        let bytes = disk
+            .read_snapshot(index, offset, READ_BYTES)
+            .map_err(|Unreadable| SnapshotError::Torn)?;
+        reader.push(&bytes)?;
+        offset += to_u64(bytes.len());
+        if bytes.len() < READ_BYTES {
+            let (position, state) = reader.finish()?;
+            return Ok((position, state, offset));
+        }
+    }
+}
+
+/// What a snapshot says that it covers. It may turn out to be damaged, when it is needed.
+fn read_position(disk: &mut dyn Disk, cluster: ClusterId, index: Index) -> Option<Position> {
+    let mut reader = Reader::new(cluster);
+    let bytes = disk.read_snapshot(index, 0, READ_BYTES).ok()?;
+    reader.push(&bytes).ok()?;
+    reader.position()
+}

@@ -1,0 +1,199 @@
+//! What a member answers from what it knows, without the log.
+
+use crate::api::etcdserverpb::alarm_request::AlarmAction;
+use crate::api::etcdserverpb::{
+    AlarmRequest, DefragmentResponse, HashKvResponse, HashResponse, LeaseLeasesResponse,
+    LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member, MemberListResponse,
+    StatusResponse,
+};
+use crate::api::{Error, Request, Response};
+use crate::config;
+use crate::ids::{LeaseId, MemberId};
+use crate::raft::{Index, RoleName, Term};
+use crate::snapshot::etcd::{EtcdSnapshot, EtcdState};
+use crate::state_machine::AlarmKind;
+
+use super::Replica;
+
+/// A member in numbers, for those who watch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Its role.
+    pub role: RoleName,
+    /// The current term.
+    pub term: Term,
+    /// Who leads, if known.
+    pub leader: MemberId,
+    /// The end of the log.
+    pub last: Index,
+    /// What is committed.
+    pub commit: Index,
+    /// What is applied.
+    pub applied: Index,
+    /// Requests that wait for the log or for a leader.
+    pub pending: usize,
+    /// Leases that exist.
+    pub leases: usize,
+}
+
+impl Replica {
+    /// The member in numbers.
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            role: self.raft.role(),
+            term: self.raft.hard_state().term,
+            leader: self.raft.leader(),
+            last: self.raft.log().last_index(),
+            commit: self.raft.hard_state().commit,
+            applied: self.applied.index,
+            pending: self.proposals.len(),
+            leases: self.state.lessor.len(),
+        }
+    }
+
+    /// The replicated state, for those who check it.
+    pub fn state(&self) -> &crate::state_machine::StateMachine {
+        &self.state
+    }
+
+    /// The part of the member that agrees, for those who check it.
+    pub fn raft(&self) -> &crate::raft::Raft {
+        &self.raft
+    }
+
+    pub(super) fn answer_locally(&self, request: &Request) -> Result<Response, Error> {
+        match request {
+            Request::LeaseTimeToLive(request) => Ok(self.time_to_live(request)),
+            Request::LeaseLeases => {
+                let status = |lease: &crate::lease::Lease| LeaseStatus { id: lease.id.0 };
+                let leases = self.state.lessor.by_deadline().map(status).collect();
+                Ok(Response::LeaseLeases(LeaseLeasesResponse { header: None, leases }))
+            }
+            Request::MemberList(_) => {
+                let members = self.config.members.iter().map(to_message).collect();
+                Ok(Response::MemberList(MemberListResponse { header: None, members }))
+            }
+            Request::Status => Ok(Response::Status(self.status_response())),
+            Request::Defragment => Ok(Response::Defragment(DefragmentResponse::default())),
+            Request::Hash => {
+                let store = &self.state.store;
+                let hash = store.hash(0, store.sweeping())?;
+                let leases =
+                    self.state.lessor.by_deadline().flat_map(|lease| lease.id.0.to_be_bytes());
+                let leases: alloc::vec::Vec<u8> = leases.collect();
+                let hash = crc32c::crc32c_append(hash.hash, &leases);
+                Ok(Response::Hash(HashResponse { header: None, hash }))
+            }
+            Request::HashKv(request) => {
+                let store = &self.state.store;
+                let hash = store.hash(request.revision, store.sweeping())?;
+                Ok(Response::HashKv(HashKvResponse {
+                    header: None,
+                    hash: hash.hash,
+                    compact_revision: hash.compacted,
+                    hash_revision: hash.revision,
+                }))
+            }
+            Request::Snapshot => Ok(Response::Snapshot(EtcdSnapshot::new(self.etcd_state()))),
+            Request::Range(_)
+            | Request::RangeStream(_)
+            | Request::Put(_)
+            | Request::DeleteRange(_)
+            | Request::Txn(_)
+            | Request::Compact(_)
+            | Request::LeaseGrant(_)
+            | Request::LeaseRevoke(_)
+            | Request::LeaseKeepAlive(_)
+            | Request::Alarm(_) => unreachable!("not answered from local knowledge"),
+        }
+    }
+
+    fn etcd_state(&self) -> EtcdState {
+        EtcdState {
+            cluster: self.config.cluster,
+            member: self.config.id,
+            members: self.config.members.clone(),
+            version: self.config.version.clone(),
+            applied: (self.applied.index, self.applied.term),
+            view: self.state.store.view(),
+            sweep: self.state.store.sweeping(),
+            leases: self.state.lessor.leases(),
+            time: self.keeper.time(self.now, self.state.time),
+            alarms: self.state.alarms.clone(),
+        }
+    }
+
+    fn time_to_live(&self, request: &LeaseTimeToLiveRequest) -> Response {
+        let id = LeaseId(request.id);
+        let now = self.keeper.time(self.now, self.state.time);
+        // A lease that is past its deadline has ended, though its entry is yet to come.
+        let lease = self.state.lessor.get(id).filter(|lease| lease.deadline > now);
+        let mut response = LeaseTimeToLiveResponse {
+            id: request.id,
+            ttl: -1,
+            ..LeaseTimeToLiveResponse::default()
+        };
+        if let Some(lease) = lease {
+            response.ttl = i64::try_from((lease.deadline.0 - now.0) / 1000).unwrap_or(i64::MAX);
+            response.granted_ttl = lease.ttl;
+            if request.keys {
+                response.keys = self.state.lessor.keys_of(id).cloned().collect();
+            }
+        }
+        Response::LeaseTimeToLive(response)
+    }
+
+    fn status_response(&self) -> StatusResponse {
+        let status = self.status();
+        let bytes = i64::try_from(self.state.store.bytes()).unwrap_or(i64::MAX);
+        let alarm = |(kind, member): (AlarmKind, MemberId)| {
+            let name = kind.to_message().as_str_name();
+            alloc::format!("memberID:{} alarm:{name} ", member.0)
+        };
+        let no_leader = (!status.leader.is_some()).then(|| Error::NoLeader.message().into());
+        StatusResponse {
+            version: self.config.version.clone(),
+            db_size: bytes,
+            db_size_in_use: bytes,
+            leader: status.leader.0,
+            raft_index: status.commit.0,
+            raft_term: status.term.0,
+            raft_applied_index: status.applied.0,
+            errors: no_leader.into_iter().chain(self.state.alarms.iter().map(alarm)).collect(),
+            storage_version: storage_version(&self.config.version),
+            db_size_quota: self
+                .config
+                .limits
+                .quota_bytes
+                .map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
+            ..StatusResponse::default()
+        }
+    }
+}
+
+/// A request to raise an alarm.
+pub(super) fn activate(kind: AlarmKind, member: MemberId) -> AlarmRequest {
+    AlarmRequest {
+        action: AlarmAction::Activate.into(),
+        member_id: member.0,
+        alarm: kind.to_message().into(),
+    }
+}
+
+fn to_message(member: &config::Member) -> Member {
+    Member {
+        id: member.id.0,
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        client_urls: member.client_urls.clone(),
+        is_learner: false,
+    }
+}
+
+/// The version without its last part, as etcd shows the version of its storage: `3.7.1` gives `3.7.0`.
+fn storage_version(version: &str) -> alloc::string::String {
+    match version.rsplit_once('.') {
+        Some((minor, _)) => alloc::format!("{minor}.0"),
+        None => version.into(),
+    }
+}

@@ -1,0 +1,79 @@
+//! When to write a snapshot of the state, and its way to the medium, one part at a time.
+
+use crate::convert::to_u64;
+use crate::event::SnapshotPart;
+use crate::ids::ClusterId;
+use crate::raft::Index;
+use crate::snapshot::{Position, SnapshotWriter};
+use crate::state_machine::StateMachine;
+
+/// Writes snapshots, one after another.
+///
+/// The log is kept from the second newest on: if the newest turns out to be unreadable, nothing is lost.
+#[derive(Debug)]
+pub(super) struct Snapshotter {
+    newest: Position,
+    second: Position,
+    /// Size of the newest, which the next one will resemble.
+    bytes: u64,
+    task: Option<Task>,
+}
+
+#[derive(Debug)]
+struct Task {
+    writer: SnapshotWriter,
+    offset: u64,
+    in_flight: bool,
+}
+
+impl Snapshotter {
+    pub(super) fn new(newest: Position, second: Position, bytes: u64) -> Self {
+        Self { newest, second, bytes, task: None }
+    }
+
+    /// What the newest durable snapshot covers.
+    pub(super) fn newest(&self) -> Position {
+        self.newest
+    }
+
+    /// What the second newest durable snapshot covers: the log is needed from here.
+    pub(super) fn second(&self) -> Position {
+        self.second
+    }
+
+    /// Whether to begin, when a restart would read `log_bytes` of log.
+    pub(super) fn is_due(&self, log_bytes: u64, log_bytes_min: u64) -> bool {
+        self.task.is_none() && log_bytes >= log_bytes_min.max(self.bytes)
+    }
+
+    pub(super) fn begin(&mut self, cluster: ClusterId, position: Position, state: &StateMachine) {
+        let writer = SnapshotWriter::new(cluster, position, state);
+        self.task = Some(Task { writer, offset: 0, in_flight: false });
+    }
+
+    /// The next part, if none is on its way.
+    pub(super) fn poll(&mut self) -> Option<SnapshotPart> {
+        let task = self.task.as_mut().filter(|task| !task.in_flight)?;
+        let bytes = task.writer.next_chunk().expect("a snapshot ends with its last part");
+        let offset = task.offset;
+        task.offset += to_u64(bytes.len());
+        task.in_flight = true;
+        let last = task.writer.is_done();
+        let (index, keep_from) = (task.writer.position().index, self.newest.index);
+        Some(SnapshotPart { index, offset, bytes, last, keep_from })
+    }
+
+    /// Takes the answer to a part; the index and size of the snapshot if it was the last.
+    pub(super) fn written(&mut self) -> Option<(Index, u64)> {
+        let task = self.task.as_mut().expect("a part is on its way");
+        task.in_flight = false;
+        if !task.writer.is_done() {
+            return None;
+        }
+        self.second = self.newest;
+        self.newest = task.writer.position();
+        self.bytes = task.offset;
+        self.task = None;
+        Some((self.newest.index, self.bytes))
+    }
+}

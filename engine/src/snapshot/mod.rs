@@ -1,0 +1,91 @@
+//! A copy of the replicated state as a stream of chunks: for the disk, so that the log can be cut, and for peers
+//! that are too far behind.
+//!
+//! ```text
+//! chunk: u32 length of the body │ u32 crc of section, sequence and body │ u8 section │ u32 sequence │ body
+//! ```
+//!
+//! Sections come in the order of [`Section`]; each chunk names its place in the sequence, so that a missing,
+//! doubled or moved chunk is noticed. The last chunk counts what was before it: without it a file is torn. All
+//! numbers are little-endian. docs/format.md is the law for every byte.
+//!
+//! The state is read from handles that do not change ([`View`](crate::mvcc::View)), a slice at a time, while
+//! the member goes on.
+
+pub mod etcd;
+pub mod reader;
+pub mod writer;
+
+use crate::raft::{Index, Term};
+use crate::wal::Lsn;
+
+pub use reader::{Reader, SnapshotError};
+pub use writer::SnapshotWriter;
+
+/// What a snapshot covers, and where the log goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The last index whose effect is in the snapshot.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+    /// A place in the log at or before every later entry; where a segment begins.
+    pub log_start: Lsn,
+    /// The log was durable up to here.
+    pub log_promise: Lsn,
+}
+
+/// The parts of a snapshot, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Section {
+    Header,
+    /// History, in order of revision; keys, graves and attachments follow from it.
+    Records,
+    Leases,
+    Alarms,
+    End,
+}
+
+impl Section {
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Header => 1,
+            Self::Records => 2,
+            Self::Leases => 3,
+            Self::Alarms => 4,
+            Self::End => 9,
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Header),
+            2 => Some(Self::Records),
+            3 => Some(Self::Leases),
+            4 => Some(Self::Alarms),
+            9 => Some(Self::End),
+            _ => None,
+        }
+    }
+}
+
+const MAGIC: [u8; 8] = *b"CAIRNSNP";
+/// The format this code writes and reads.
+const FORMAT: u16 = 1;
+/// Bytes before the body of a chunk.
+const CHUNK_HEADER_BYTES: usize = 13;
+/// No chunk's body is larger, unless a single record is.
+const CHUNK_BYTES_GOAL: usize = 256 << 10;
+/// No reader accepts a larger body: requests are limited far below.
+const CHUNK_BYTES_MAX: usize = 1 << 30;
+
+fn chunk_checksum(section: u8, sequence: u32, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[section]);
+    hasher.update(&sequence.to_le_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests;

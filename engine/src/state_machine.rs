@@ -1,0 +1,325 @@
+//! The replicated state, and what each command does to it.
+//!
+//! `apply` is a pure and total function of (state, entry): every member computes the same from the same log, for
+//! ever. Nothing member-local may influence it, and no command can fail half-way: it yields a response or a
+//! client error, and an error leaves the state as it was.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::api::etcdserverpb::alarm_request::AlarmAction;
+use crate::api::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, CompactionResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutRequest, TxnRequest,
+};
+use crate::api::{Error, KeyRange, Response};
+use crate::command::Command;
+use crate::ids::{LeaseId, MemberId};
+use crate::lease::{ClusterTime, Lease, Lessor};
+use crate::mvcc::{Change, Store, txn};
+use crate::quota;
+
+/// The changes of one revision, shared by everyone who watches.
+pub type Changes = Arc<[Change]>;
+
+/// Everything that is replicated.
+#[derive(Clone, Debug, Default)]
+pub struct StateMachine {
+    /// The key space.
+    pub store: Store,
+    /// The leases.
+    pub lessor: Lessor,
+    /// The alarms.
+    pub alarms: Alarms,
+    /// The time of the latest entry.
+    pub time: ClusterTime,
+}
+
+/// What applying a command yields.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The answer for whoever proposed it.
+    pub outcome: Result<Outcome, Error>,
+    /// What it changed, a revision at a time.
+    pub changes: Vec<Changes>,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// An answer for a client.
+    Response(Response),
+    /// Each renewed lease with its TTL in seconds; 0 if there is none of that name any more.
+    Renewed(Vec<(LeaseId, i64)>),
+    /// Nobody waits for an answer.
+    Nothing,
+}
+
+impl StateMachine {
+    /// Applies a command that carries `time`.
+    pub fn apply(&mut self, time: ClusterTime, command: Command) -> Applied {
+        // Two leaders' clocks may overlap: time stands still rather than going back.
+        self.time = self.time.max(time);
+        if let Err(error) = self.alarms.admit(&command) {
+            return Applied { outcome: Err(error), changes: Vec::new() };
+        }
+        match command {
+            Command::Put(put) => self.put(&put),
+            Command::DeleteRange(delete) => {
+                let mut write = self.store.begin();
+                let response = txn::run_delete_range(&mut write, &delete);
+                let changes = write.finish();
+                self.changed(Response::DeleteRange(response), changes)
+            }
+            Command::Txn(request) => self.txn(&request),
+            Command::Compact(request) => {
+                let outcome = self.store.compact(request.revision);
+                unchanged(outcome.map(|()| Response::Compact(CompactionResponse::default())))
+            }
+            Command::LeaseGrant(request) => {
+                let (id, ttl) = (LeaseId(request.id), request.ttl);
+                let deadline = self.time.after_seconds(ttl);
+                let response =
+                    LeaseGrantResponse { id: request.id, ttl, ..LeaseGrantResponse::default() };
+                let granted = self.lessor.grant(Lease { id, ttl, deadline });
+                unchanged(granted.map(|()| Response::LeaseGrant(response)))
+            }
+            Command::LeaseRevoke(request) => {
+                let id = LeaseId(request.id);
+                if self.lessor.get(id).is_none() {
+                    return unchanged(Err(Error::LeaseNotFound));
+                }
+                let changes = self.end_lease(id);
+                let response = Response::LeaseRevoke(LeaseRevokeResponse::default());
+                Applied {
+                    outcome: Ok(Outcome::Response(response)),
+                    changes: changes.into_iter().collect(),
+                }
+            }
+            Command::LeaseRenew(leases) => self.renew(leases),
+            Command::LeaseExpire(leases) => {
+                let changes = leases.into_iter().filter_map(|id| self.end_if_due(id)).collect();
+                Applied { outcome: Ok(Outcome::Nothing), changes }
+            }
+            Command::Alarm(request) => unchanged(Ok(Response::Alarm(self.alarms.apply(&request)))),
+            Command::Tick => Applied { outcome: Ok(Outcome::Nothing), changes: Vec::new() },
+        }
+    }
+
+    fn put(&mut self, put: &PutRequest) -> Applied {
+        let lessor = &self.lessor;
+        if let Err(error) = txn::check_put(&self.store, put, |id| lessor.get(id).is_some()) {
+            return unchanged(Err(error));
+        }
+        let mut write = self.store.begin();
+        let response = txn::run_put(&mut write, put);
+        let changes = write.finish();
+        self.changed(Response::Put(response), changes)
+    }
+
+    fn txn(&mut self, request: &TxnRequest) -> Applied {
+        let lessor = &self.lessor;
+        let mut write = self.store.begin();
+        let outcome = txn::execute(&mut write, request, |id| lessor.get(id).is_some());
+        let changes = write.finish();
+        match outcome {
+            Ok(response) => self.changed(Response::Txn(response), changes),
+            Err(error) => {
+                assert!(changes.is_empty(), "a transaction that fails changes nothing");
+                unchanged(Err(error))
+            }
+        }
+    }
+
+    fn renew(&mut self, leases: Vec<LeaseId>) -> Applied {
+        let mut changes = Vec::new();
+        let renewed = leases
+            .into_iter()
+            .map(|id| {
+                // Past its deadline it has ended already, though nobody said so yet (E1).
+                changes.extend(self.end_if_due(id));
+                (id, self.lessor.renew(id, self.time).unwrap_or(0))
+            })
+            .collect();
+        Applied { outcome: Ok(Outcome::Renewed(renewed)), changes }
+    }
+
+    /// Ends a lease that is past its deadline (E1).
+    fn end_if_due(&mut self, id: LeaseId) -> Option<Changes> {
+        let due = self.lessor.get(id).is_some_and(|lease| lease.deadline <= self.time);
+        if due { self.end_lease(id) } else { None }
+    }
+
+    /// Ends a lease and deletes its keys, in order, in one revision.
+    fn end_lease(&mut self, id: LeaseId) -> Option<Changes> {
+        let keys: Vec<_> = self.lessor.keys_of(id).cloned().collect();
+        let mut write = self.store.begin();
+        for key in keys {
+            write.delete_range(&KeyRange::single(key));
+        }
+        let changes = write.finish();
+        self.lessor.follow(&changes);
+        self.lessor.remove(id);
+        (!changes.is_empty()).then(|| changes.into())
+    }
+
+    fn changed(&mut self, response: Response, changes: Vec<Change>) -> Applied {
+        self.lessor.follow(&changes);
+        let changes = if changes.is_empty() { Vec::new() } else { alloc::vec![changes.into()] };
+        Applied { outcome: Ok(Outcome::Response(response)), changes }
+    }
+
+    /// Checks that the parts agree with each other (E2). O(n log n).
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn check(&self) {
+        self.store.check();
+        let everything = KeyRange::prefix(bytes::Bytes::new());
+        let mut attached = 0;
+        for record in self.store.current(&everything).filter(|record| record.lease().is_some()) {
+            assert!(
+                self.lessor.get(record.lease()).is_some(),
+                "a key hangs on a lease that exists"
+            );
+            attached += 1;
+        }
+        let listed: usize =
+            self.lessor.by_deadline().map(|lease| self.lessor.keys_of(lease.id).count()).sum();
+        assert_eq!(attached, listed, "a key hangs on the lease that its record names (E2)");
+    }
+}
+
+fn unchanged(outcome: Result<Response, Error>) -> Applied {
+    Applied { outcome: outcome.map(Outcome::Response), changes: Vec::new() }
+}
+
+/// The alarms of the cluster: which member raised which.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alarms(BTreeSet<(AlarmKind, MemberId)>);
+
+/// An alarm that can be raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AlarmKind {
+    /// A member ran out of quota.
+    NoSpace,
+    /// A member's state differs from the others'.
+    Corrupt,
+}
+
+impl AlarmKind {
+    /// The kind in snapshots.
+    pub const fn to_byte(self) -> u8 {
+        match self {
+            Self::NoSpace => 1,
+            Self::Corrupt => 2,
+        }
+    }
+
+    /// The kind that a byte stands for, if any.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::NoSpace),
+            2 => Some(Self::Corrupt),
+            _ => None,
+        }
+    }
+
+    /// The kind that a message names; `None` for the absence of an alarm, and for kinds of the future.
+    pub fn from_message(alarm: AlarmType) -> Option<Self> {
+        match alarm {
+            AlarmType::None => None,
+            AlarmType::Nospace => Some(Self::NoSpace),
+            AlarmType::Corrupt => Some(Self::Corrupt),
+        }
+    }
+
+    /// The kind as messages name it.
+    pub fn to_message(self) -> AlarmType {
+        match self {
+            Self::NoSpace => AlarmType::Nospace,
+            Self::Corrupt => AlarmType::Corrupt,
+        }
+    }
+}
+
+impl Alarms {
+    /// Whether any member raised this.
+    pub fn is_raised(&self, kind: AlarmKind) -> bool {
+        self.0.iter().any(|(raised, _)| *raised == kind)
+    }
+
+    /// The alarms raised, by kind and member.
+    pub fn iter(&self) -> impl Iterator<Item = (AlarmKind, MemberId)> {
+        self.0.iter().copied()
+    }
+
+    /// Raises an alarm; whether it was not raised before.
+    pub fn raise(&mut self, kind: AlarmKind, member: MemberId) -> bool {
+        self.0.insert((kind, member))
+    }
+
+    /// The alarms of a kind, or all, as a message.
+    pub fn list(&self, kind: Option<AlarmKind>) -> AlarmResponse {
+        let alarms = self.iter().filter(|(raised, _)| kind.is_none_or(|kind| kind == *raised));
+        AlarmResponse { header: None, alarms: alarms.map(alarm_member).collect() }
+    }
+
+    fn apply(&mut self, request: &AlarmRequest) -> AlarmResponse {
+        let kind = AlarmKind::from_message(request.alarm());
+        let member = MemberId(request.member_id);
+        let changed = match (request.action(), kind) {
+            (AlarmAction::Get, kind) => return self.list(kind),
+            (AlarmAction::Activate, Some(kind)) => {
+                // Raising what is raised answers with it, too.
+                self.raise(kind, member);
+                Some((kind, member))
+            }
+            (AlarmAction::Deactivate, Some(kind)) => {
+                self.0.remove(&(kind, member)).then_some((kind, member))
+            }
+            (AlarmAction::Activate | AlarmAction::Deactivate, None) => None,
+        };
+        AlarmResponse { header: None, alarms: changed.map(alarm_member).into_iter().collect() }
+    }
+
+    /// Whether a command may be applied while these alarms are raised.
+    fn admit(&self, command: &Command) -> Result<(), Error> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let writes = match command {
+            Command::Put(_)
+            | Command::DeleteRange(_)
+            | Command::Txn(_)
+            | Command::Compact(_)
+            | Command::LeaseGrant(_)
+            | Command::LeaseRevoke(_)
+            | Command::LeaseExpire(_) => true,
+            Command::LeaseRenew(_) | Command::Alarm(_) | Command::Tick => false,
+        };
+        if writes && self.is_raised(AlarmKind::Corrupt) {
+            return Err(Error::Corrupt);
+        }
+        let adds_data = match command {
+            Command::Put(_) | Command::LeaseGrant(_) => true,
+            Command::Txn(request) => quota::txn_cost(request) > 0,
+            Command::DeleteRange(_)
+            | Command::Compact(_)
+            | Command::LeaseRevoke(_)
+            | Command::LeaseRenew(_)
+            | Command::LeaseExpire(_)
+            | Command::Alarm(_)
+            | Command::Tick => false,
+        };
+        if adds_data && self.is_raised(AlarmKind::NoSpace) {
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+}
+
+fn alarm_member((kind, member): (AlarmKind, MemberId)) -> AlarmMember {
+    AlarmMember { member_id: member.0, alarm: kind.to_message().into() }
+}
