@@ -159,14 +159,12 @@ impl fmt::Display for RecoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Corrupt { place, why, from, to } => {
-                write!(
-                    f,
-                    "{}.wal is corrupt at offset {}: {why}; entries from index {from}",
-                    place.segment, place.offset
-                )?;
+                let (segment, offset) = (place.segment, place.offset);
+                write!(f, "{segment}.wal is corrupt at offset {offset}: {why}; ")?;
                 match to {
-                    Some(to) => write!(f, " to {to} are lost"),
-                    None => write!(f, " on may be lost"),
+                    Some(to) if to < from => write!(f, "no entry is lost, but a vote may be"),
+                    Some(to) => write!(f, "the entries from index {from} to {to} are lost"),
+                    None => write!(f, "the entries from index {from} on may be lost"),
                 }
             }
             Self::Foreign { segment, cluster, member } => {

@@ -227,7 +227,7 @@ fn row_e_damage_before_the_next_segment_is_corruption_and_is_named() {
     assert_eq!(
         alloc::format!("{error}"),
         "0000000000000001.wal is corrupt at offset 12288: a batch is damaged and the next segment continues \
-         behind it; entries from index 4 on may be lost"
+         behind it; the entries from index 4 on may be lost"
     );
 }
 

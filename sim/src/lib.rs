@@ -1,0 +1,13 @@
+//! Cairn's engine in a hostile world.
+//!
+//! The same [`Replica`](cairn_engine::Replica) and [`Shard`](cairn_engine::Shard) that serve in production run
+//! here, with simulated disks ([`disk`]), clocks ([`clock`]) and a network ([`network`]), in a [`world`] in which
+//! chance, from a seed, decides what happens next. A [`script`] tells a story instead.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod disk;
+pub mod network;
+pub mod random;
+pub mod script;
+pub mod world;

@@ -1,0 +1,91 @@
+//! The network between members: it delays, drops, doubles and cuts.
+
+use std::collections::BTreeSet;
+
+use cairn_engine::MemberId;
+use cairn_engine::raft::message::Message;
+
+use crate::random::Random;
+
+/// How good the network is.
+#[derive(Clone, Copy, Debug)]
+pub struct Quality {
+    /// The least that a message takes.
+    pub delay_ns: u64,
+    /// What chance adds at most.
+    pub jitter_ns: u64,
+    /// One of this many messages is lost; zero: none.
+    pub loss_one_in: u64,
+    /// One of this many messages arrives twice; zero: none.
+    pub double_one_in: u64,
+    /// One of this many messages takes a hundred times as long; zero: none.
+    pub straggle_one_in: u64,
+}
+
+impl Default for Quality {
+    fn default() -> Self {
+        Self {
+            delay_ns: 100_000,
+            jitter_ns: 100_000,
+            loss_one_in: 0,
+            double_one_in: 0,
+            straggle_one_in: 0,
+        }
+    }
+}
+
+/// The links between members.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// How good every link is.
+    pub quality: Quality,
+    /// Directed links that carry nothing.
+    cut: BTreeSet<(MemberId, MemberId)>,
+    random: Random,
+}
+
+impl Network {
+    /// A good network.
+    pub fn new(seed: u64) -> Self {
+        Self { quality: Quality::default(), cut: BTreeSet::new(), random: Random::new(seed, 3) }
+    }
+
+    /// Cuts the link in one direction.
+    pub fn cut(&mut self, from: MemberId, to: MemberId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Cuts every link between these and all others, in both directions.
+    pub fn isolate(&mut self, group: &[MemberId], others: &[MemberId]) {
+        for a in group {
+            for b in others.iter().filter(|b| !group.contains(b)) {
+                self.cut(*a, *b);
+                self.cut(*b, *a);
+            }
+        }
+    }
+
+    /// Mends everything.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// How long each copy of a message takes; none arrives if it is lost.
+    pub fn fate(&mut self, message: &Message) -> Vec<u64> {
+        let lost = self.happens(self.quality.loss_one_in);
+        if lost || self.cut.contains(&(message.from, message.to)) {
+            return Vec::new();
+        }
+        let copies = if self.happens(self.quality.double_one_in) { 2 } else { 1 };
+        (0..copies).map(|_| self.delay()).collect()
+    }
+
+    fn delay(&mut self) -> u64 {
+        let delay = self.quality.delay_ns + self.random.below(self.quality.jitter_ns + 1);
+        if self.happens(self.quality.straggle_one_in) { delay * 100 } else { delay }
+    }
+
+    fn happens(&mut self, one_in: u64) -> bool {
+        one_in > 0 && self.random.chance(1, one_in)
+    }
+}

@@ -1,0 +1,505 @@
+//! Members, their disks and clocks, the network between them, and a queue of what happens next.
+//!
+//! Time jumps from one event to the next. Everything that could happen in another order in production (a write
+//! completes, a message arrives, a core hands something to another) is an event of its own, so that chance, or a
+//! script, chooses the order. The members are the engine's own [`Replica`] and [`Shard`]; nothing in them knows
+//! that the world is not real.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use cairn_engine::api::{Error, Request, Response, Route};
+use cairn_engine::event::{Event, Halt, Publication, ReadIndexAnswer};
+use cairn_engine::raft::message::Message;
+use cairn_engine::recovery::{RecoveryError, recover};
+use cairn_engine::shard::ShardConfig;
+use cairn_engine::wal::LogWrite;
+use cairn_engine::{
+    Config, Input, MemberId, Output, Replica, RequestId, Shard, ShardId, ShardInput, ShardOutput,
+    StreamId, Time, watch,
+};
+
+use crate::clock::Clock;
+use crate::disk::{Disk, Torn};
+use crate::network::Network;
+use crate::random::Random;
+
+/// How long things take, in nanoseconds; each is drawn between a tenth of this and this.
+#[derive(Clone, Copy, Debug)]
+pub struct Delays {
+    /// A durable write.
+    pub write_ns: u64,
+    /// A hand-over between cores.
+    pub hop_ns: u64,
+}
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self { write_ns: 100_000, hop_ns: 10_000 }
+    }
+}
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Decides everything that chance decides.
+    pub seed: u64,
+    /// Cores of each member.
+    pub shards: u16,
+    /// How long things take.
+    pub delays: Delays,
+    /// Whether things take exactly that long, for scripts that people read.
+    pub exact: bool,
+}
+
+/// Something that happens at its time.
+#[derive(Debug)]
+enum Happening {
+    WakeReplica(Life),
+    WakeShard(Life, ShardId),
+    ToReplica(Life, Input),
+    ToShard(Life, ShardId, ShardInput),
+    LogWritten(Life),
+    SnapshotWritten(Life),
+    Deliver(Message),
+    /// Somebody outside asked to be told.
+    Alarm(u64),
+}
+
+/// One run of a member's process, between a start and a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Life {
+    member: MemberId,
+    number: u64,
+}
+
+/// A member, up or down.
+#[derive(Debug)]
+struct Member {
+    config: Config,
+    clock: Clock,
+    disk: Disk,
+    lives: u64,
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    replica: Replica,
+    shards: Vec<Shard>,
+    /// When each is next woken, the replica first; to wake them once.
+    wakes: Vec<Option<u64>>,
+    /// When the last hand-over between two cores arrives: they arrive in order.
+    last_hop: BTreeMap<(u16, u16), u64>,
+    paused: bool,
+}
+
+/// What can be seen from outside.
+#[derive(Debug)]
+pub enum Observation {
+    /// A member started.
+    Started(MemberId),
+    /// A member could not start.
+    Refused(MemberId, RecoveryError),
+    /// A member crashed.
+    Crashed(MemberId),
+    /// A client was answered.
+    Reply {
+        /// By whom.
+        member: MemberId,
+        /// Which request.
+        id: RequestId,
+        /// The answer.
+        result: Result<Response, Error>,
+    },
+    /// A watch stream was sent something.
+    Watch {
+        /// By whom.
+        member: MemberId,
+        /// On which core.
+        shard: ShardId,
+        /// On which stream.
+        stream: StreamId,
+        /// What.
+        response: watch::Response,
+    },
+    /// A member has a new state.
+    Published(MemberId, Publication),
+    /// A member said something to operators.
+    Event(MemberId, Event),
+    /// A member stopped of itself.
+    Halted(MemberId, Halt),
+    /// A member sent a message.
+    Sent(Message),
+    /// A member began a write to its log.
+    Wrote(MemberId, LogWrite),
+    /// The time that somebody outside waited for.
+    Alarm(u64),
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    options: Options,
+    now_ns: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    queued: u64,
+    members: BTreeMap<MemberId, Member>,
+    /// The network between the members.
+    pub network: Network,
+    random: Random,
+    observed: VecDeque<Observation>,
+    steps: u64,
+}
+
+impl World {
+    /// A world without members.
+    pub fn new(options: Options) -> Self {
+        Self {
+            now_ns: 0,
+            queue: BTreeMap::new(),
+            queued: 0,
+            members: BTreeMap::new(),
+            network: Network::new(options.seed),
+            random: Random::new(options.seed, 1),
+            observed: VecDeque::new(),
+            steps: 0,
+            options,
+        }
+    }
+
+    /// Adds a member with an empty disk, not yet started.
+    pub fn add_member(&mut self, config: Config, clock: Clock) {
+        let id = config.id;
+        let member = Member { config, clock, disk: Disk::default(), lives: 0, process: None };
+        let before = self.members.insert(id, member);
+        assert!(before.is_none(), "a member is added once");
+    }
+
+    /// True time since the world began, in nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// How much has happened.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The members.
+    pub fn members(&self) -> impl Iterator<Item = MemberId> {
+        self.members.keys().copied()
+    }
+
+    /// Whether a member runs.
+    pub fn is_up(&self, id: MemberId) -> bool {
+        self.members[&id].process.is_some()
+    }
+
+    /// A running member's replica.
+    pub fn replica(&self, id: MemberId) -> Option<&Replica> {
+        self.members[&id].process.as_ref().map(|process| &process.replica)
+    }
+
+    /// A member's disk.
+    pub fn disk(&mut self, id: MemberId) -> &mut Disk {
+        &mut self.member(id).disk
+    }
+
+    fn member(&mut self, id: MemberId) -> &mut Member {
+        self.members.get_mut(&id).expect("a member of this world")
+    }
+
+    /// Starts a member from what its disk holds.
+    pub fn start(&mut self, id: MemberId) {
+        let seed = self.random.next();
+        let (shards, now_ns) = (self.options.shards, self.now_ns);
+        let member = self.member(id);
+        assert!(member.process.is_none(), "a member runs once");
+        member.lives += 1;
+        let config = Config { seed, ..member.config.clone() };
+        let recovery = match recover(&mut member.disk, config.cluster, config.id) {
+            Ok(recovery) => recovery,
+            Err(error) => {
+                self.observed.push_back(Observation::Refused(id, error));
+                return;
+            }
+        };
+        let now = member.clock.read(now_ns);
+        let shard_config =
+            ShardConfig { cluster: config.cluster, member: config.id, limits: config.limits, seed };
+        let mut replica = Replica::new(config, recovery, now);
+        let mut outputs = Vec::new();
+        let first = loop {
+            match replica.poll().expect("a replica begins with a publication") {
+                Output::Publish(publication) => break publication,
+                output => outputs.push(output),
+            }
+        };
+        let shards: Vec<_> = (0..shards).map(|_| Shard::new(shard_config, first.clone())).collect();
+        let wakes = vec![None; shards.len() + 1];
+        member.process =
+            Some(Process { replica, shards, wakes, last_hop: BTreeMap::new(), paused: false });
+        self.observed.push_back(Observation::Started(id));
+        self.observed.push_back(Observation::Published(id, first));
+        let life = self.life(id);
+        for output in outputs {
+            self.carry_out(life, output);
+        }
+        self.pump_replica(life);
+    }
+
+    /// Ends a member's process; `torn` says what is left of the write that was under way.
+    pub fn crash(&mut self, id: MemberId, torn: Torn) {
+        let mut random = Random::new(self.random.next(), 2);
+        let member = self.member(id);
+        assert!(member.process.take().is_some(), "only what runs can crash");
+        member.disk.crash(torn, &mut random);
+        self.observed.push_back(Observation::Crashed(id));
+    }
+
+    /// Stops a member's process for a while: nothing happens to it until it is resumed. Its clock runs on.
+    pub fn pause(&mut self, id: MemberId) {
+        self.process(id).paused = true;
+    }
+
+    /// Ends a pause; what should have happened happens now.
+    pub fn resume(&mut self, id: MemberId) {
+        self.process(id).paused = false;
+    }
+
+    fn process(&mut self, id: MemberId) -> &mut Process {
+        self.member(id).process.as_mut().expect("a running member")
+    }
+
+    fn life(&self, id: MemberId) -> Life {
+        Life { member: id, number: self.members[&id].lives }
+    }
+
+    /// Sends a client's request to a core of a running member.
+    pub fn request(&mut self, member: MemberId, shard: ShardId, id: RequestId, request: Request) {
+        let life = self.life(member);
+        match request.route() {
+            Route::Shard => self.to_shard(life, shard, shard, ShardInput::Request { id, request }),
+            Route::Replica => self.to_replica(life, shard, Input::Request { id, request }),
+        }
+    }
+
+    /// Gives a core of a running member something about its watch streams.
+    pub fn watch(&mut self, member: MemberId, shard: ShardId, input: ShardInput) {
+        self.to_shard(self.life(member), shard, shard, input);
+    }
+
+    /// Asks to observe [`Observation::Alarm`] after a while.
+    pub fn alarm(&mut self, after_ns: u64, name: u64) {
+        self.schedule(self.now_ns + after_ns, Happening::Alarm(name));
+    }
+
+    /// What was seen next, in order.
+    pub fn observe(&mut self) -> Option<Observation> {
+        self.observed.pop_front()
+    }
+
+    /// When something happens next.
+    pub fn next_ns(&self) -> Option<u64> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Lets the next thing happen; false if nothing is left to happen.
+    pub fn step(&mut self) -> bool {
+        let Some(((at, _), happening)) = self.queue.pop_first() else { return false };
+        self.now_ns = self.now_ns.max(at);
+        self.steps += 1;
+        self.happen(happening);
+        true
+    }
+
+    /// Lets everything happen until a time, which then is the present.
+    pub fn run_until(&mut self, until_ns: u64) {
+        while self.next_ns().is_some_and(|next| next <= until_ns) {
+            self.step();
+        }
+        self.now_ns = self.now_ns.max(until_ns);
+    }
+
+    fn schedule(&mut self, at_ns: u64, happening: Happening) {
+        self.queued += 1;
+        self.queue.insert((at_ns.max(self.now_ns), self.queued), happening);
+    }
+
+    /// Between a tenth of `about_ns` and all of it.
+    fn delay(&mut self, about_ns: u64) -> u64 {
+        if self.options.exact {
+            return about_ns;
+        }
+        self.random.between(about_ns / 10, about_ns.max(1))
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let life = match &happening {
+            Happening::WakeReplica(life)
+            | Happening::WakeShard(life, _)
+            | Happening::ToReplica(life, _)
+            | Happening::ToShard(life, _, _)
+            | Happening::LogWritten(life)
+            | Happening::SnapshotWritten(life) => Some(*life),
+            Happening::Deliver(message) => Some(self.life(message.to)),
+            Happening::Alarm(name) => {
+                self.observed.push_back(Observation::Alarm(*name));
+                None
+            }
+        };
+        let Some(life) = life else { return };
+        let Some(process) = self.members[&life.member].process.as_ref() else { return };
+        if life != self.life(life.member) {
+            return; // It belonged to an earlier life.
+        }
+        if process.paused {
+            return self.schedule(self.now_ns + PAUSE_POLL_NS, happening);
+        }
+        match happening {
+            Happening::WakeReplica(_) => {
+                self.process(life.member).wakes[0] = None;
+                self.step_replica(life, Input::Wake);
+            }
+            Happening::WakeShard(_, shard) => {
+                self.process(life.member).wakes[usize::from(shard.0) + 1] = None;
+                self.step_shard(life, shard, ShardInput::Wake);
+            }
+            Happening::ToReplica(_, input) => self.step_replica(life, input),
+            Happening::ToShard(_, shard, input) => self.step_shard(life, shard, input),
+            Happening::LogWritten(_) => {
+                let write = self.member(life.member).disk.complete();
+                self.step_replica(life, Input::LogWritten { to: write.end });
+            }
+            Happening::SnapshotWritten(_) => self.step_replica(life, Input::SnapshotWritten),
+            Happening::Deliver(message) => self.step_replica(life, Input::Message(message)),
+            Happening::Alarm(_) => {}
+        }
+    }
+
+    fn now_of(&self, id: MemberId) -> Time {
+        self.members[&id].clock.read(self.now_ns)
+    }
+
+    fn step_replica(&mut self, life: Life, input: Input) {
+        let now = self.now_of(life.member);
+        self.process(life.member).replica.step(now, input);
+        self.pump_replica(life);
+    }
+
+    /// Carries out what the replica wants, until it wants nothing more.
+    fn pump_replica(&mut self, life: Life) {
+        while let Some(output) = self.process(life.member).replica.poll() {
+            self.carry_out(life, output);
+            if !self.is_up(life.member) {
+                return; // It stopped of itself.
+            }
+        }
+        let deadline = self.process(life.member).replica.deadline();
+        self.wake_at(life, 0, deadline, Happening::WakeReplica(life));
+    }
+
+    fn step_shard(&mut self, life: Life, shard: ShardId, input: ShardInput) {
+        let now = self.now_of(life.member);
+        self.shard(life, shard).step(now, input);
+        while let Some(output) = self.shard(life, shard).poll() {
+            match output {
+                ShardOutput::Reply { id, result } => {
+                    self.observed.push_back(Observation::Reply { member: life.member, id, result });
+                }
+                ShardOutput::ReadIndex { token } => {
+                    self.to_replica(life, shard, Input::ReadIndex { shard, token });
+                }
+                ShardOutput::Watch { stream, response } => {
+                    let member = life.member;
+                    self.observed.push_back(Observation::Watch { member, shard, stream, response });
+                }
+            }
+        }
+        let deadline = self.shard(life, shard).deadline();
+        self.wake_at(life, usize::from(shard.0) + 1, deadline, Happening::WakeShard(life, shard));
+    }
+
+    fn shard(&mut self, life: Life, shard: ShardId) -> &mut Shard {
+        &mut self.process(life.member).shards[usize::from(shard.0)]
+    }
+
+    /// Makes sure that somebody is woken at a deadline, or a little later.
+    fn wake_at(&mut self, life: Life, who: usize, deadline: Option<Time>, wake: Happening) {
+        let Some(at) = deadline.and_then(|time| self.members[&life.member].clock.when(time)) else {
+            return;
+        };
+        let at = at.max(self.now_ns + 1);
+        let planned = self.process(life.member).wakes[who];
+        if planned.is_none_or(|planned| at < planned) {
+            self.process(life.member).wakes[who] = Some(at);
+            self.schedule(at, wake);
+        }
+    }
+
+    fn carry_out(&mut self, life: Life, output: Output) {
+        match output {
+            Output::Send(message) => {
+                for delay_ns in self.network.fate(&message) {
+                    self.schedule(self.now_ns + delay_ns, Happening::Deliver(message.clone()));
+                }
+                self.observed.push_back(Observation::Sent(message));
+            }
+            Output::AppendLog(write) => {
+                self.observed.push_back(Observation::Wrote(life.member, write.clone()));
+                self.member(life.member).disk.begin(write);
+                let delay = self.delay(self.options.delays.write_ns);
+                self.schedule(self.now_ns + delay, Happening::LogWritten(life));
+            }
+            Output::RetireSegments(segments) => self.member(life.member).disk.retire(&segments),
+            Output::WriteSnapshot(part) => {
+                self.member(life.member).disk.write_snapshot(&part);
+                let delay = self.delay(self.options.delays.write_ns);
+                self.schedule(self.now_ns + delay, Happening::SnapshotWritten(life));
+            }
+            Output::Reply { id, result } => {
+                self.observed.push_back(Observation::Reply { member: life.member, id, result });
+            }
+            Output::Publish(publication) => {
+                for shard in (0..self.options.shards).map(ShardId) {
+                    let input = ShardInput::Published(publication.clone());
+                    self.to_shard(life, ShardId(0), shard, input);
+                }
+                self.observed.push_back(Observation::Published(life.member, publication));
+            }
+            Output::ReadIndex(answer) => self.answer_read(life, answer),
+            Output::Event(event) => self.observed.push_back(Observation::Event(life.member, event)),
+            Output::Halt(halt) => {
+                self.observed.push_back(Observation::Halted(life.member, halt));
+                self.crash(life.member, Torn::AnySectors);
+            }
+        }
+    }
+
+    fn answer_read(&mut self, life: Life, answer: ReadIndexAnswer) {
+        self.to_shard(life, ShardId(0), answer.shard, ShardInput::ReadIndex(answer));
+    }
+
+    fn to_replica(&mut self, life: Life, from: ShardId, input: Input) {
+        let at = self.hop(life, from.0 + 1, 0);
+        self.schedule(at, Happening::ToReplica(life, input));
+    }
+
+    /// From the replica's core, or from outside, to a shard.
+    fn to_shard(&mut self, life: Life, from: ShardId, to: ShardId, input: ShardInput) {
+        let at = self.hop(life, from.0, to.0 + 1);
+        self.schedule(at, Happening::ToShard(life, to, input));
+    }
+
+    /// When a hand-over between two cores arrives: later than the one before it.
+    fn hop(&mut self, life: Life, from: u16, to: u16) -> u64 {
+        let delay = self.delay(self.options.delays.hop_ns);
+        let earliest = self.now_ns + delay;
+        let last = self.process(life.member).last_hop.entry((from, to)).or_default();
+        *last = earliest.max(*last + 1);
+        *last
+    }
+}
+
+/// How often a paused process is looked at.
+const PAUSE_POLL_NS: u64 = 1_000_000;
