@@ -3,6 +3,7 @@
 //! A shard never changes the key space. The replica publishes views of it; a linearizable read waits until the
 //! view includes everything that was committed when the read arrived. The reads of one turn ask together.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -175,7 +176,7 @@ impl Shard {
             }),
             Request::RangeStream(range) => {
                 RangeStream::new(view.clone(), range, self.config.limits.request_bytes_max)
-                    .map(Response::RangeStream)
+                    .map(|stream| Response::RangeStream(Box::new(stream)))
             }
             Request::Txn(request) => txn::read(view, request).map(Response::Txn),
             Request::Put(_)

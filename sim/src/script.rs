@@ -17,9 +17,9 @@
 //! `del WHO KEY`, `grant WHO LEASE TTL`, `keepalive WHO LEASE`, `ttl WHO LEASE`, `compact WHO REVISION`,
 //! `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
 
+use core::fmt::Write as _;
+use core::time::Duration;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_engine::api::etcdserverpb::{
@@ -79,7 +79,7 @@ impl Player {
             ["crash", who, torn] => self.crash(who, torn)?,
             ["run", time] => self.run(time, out)?,
             ["trace", kinds @ ..] => {
-                self.traced = kinds.iter().map(|kind| (*kind).to_owned()).collect()
+                self.traced = kinds.iter().map(|kind| (*kind).to_owned()).collect();
             }
             ["cut", from, to] => {
                 let (from, to) = (member(from)?, member(to)?);
@@ -109,7 +109,7 @@ impl Player {
                     return Err("the member is down".to_owned());
                 }
                 self.world()?.request(member, ShardId(0), id, request);
-                line(out, &format!("#{}", id.0));
+                line(out, &format!("request {}", id.0));
             }
             _ => return Err("no such command".to_owned()),
         }
@@ -194,7 +194,7 @@ fn describe(observation: &Observation) -> (&'static str, String) {
         Observation::Crashed(id) => ("always", format!("{} crashed", id.0)),
         Observation::Halted(id, halt) => ("always", format!("{} halted: {halt:?}", id.0)),
         Observation::Reply { id, result, .. } => {
-            ("replies", format!("#{} {}", id.0, answer(result)))
+            ("replies", format!("request {}: {}", id.0, answer(result)))
         }
         Observation::Watch { stream, response, .. } => {
             ("watch", format!("stream {} {response:?}", stream.0))

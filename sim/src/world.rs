@@ -211,7 +211,7 @@ impl World {
 
     /// Starts a member from what its disk holds.
     pub fn start(&mut self, id: MemberId) {
-        let seed = self.random.next();
+        let seed = self.random.number();
         let (shards, now_ns) = (self.options.shards, self.now_ns);
         let member = self.member(id);
         assert!(member.process.is_none(), "a member runs once");
@@ -230,10 +230,11 @@ impl World {
         let mut replica = Replica::new(config, recovery, now);
         let mut outputs = Vec::new();
         let first = loop {
-            match replica.poll().expect("a replica begins with a publication") {
-                Output::Publish(publication) => break publication,
-                output => outputs.push(output),
+            let output = replica.poll().expect("a replica begins with a publication");
+            if let Output::Publish(publication) = output {
+                break publication;
             }
+            outputs.push(output);
         };
         let shards: Vec<_> = (0..shards).map(|_| Shard::new(shard_config, first.clone())).collect();
         let wakes = vec![None; shards.len() + 1];
@@ -250,7 +251,7 @@ impl World {
 
     /// Ends a member's process; `torn` says what is left of the write that was under way.
     pub fn crash(&mut self, id: MemberId, torn: Torn) {
-        let mut random = Random::new(self.random.next(), 2);
+        let mut random = Random::new(self.random.number(), 2);
         let member = self.member(id);
         assert!(member.process.take().is_some(), "only what runs can crash");
         member.disk.crash(torn, &mut random);
@@ -279,14 +280,16 @@ impl World {
     pub fn request(&mut self, member: MemberId, shard: ShardId, id: RequestId, request: Request) {
         let life = self.life(member);
         match request.route() {
-            Route::Shard => self.to_shard(life, shard, shard, ShardInput::Request { id, request }),
-            Route::Replica => self.to_replica(life, shard, Input::Request { id, request }),
+            Route::Shard => {
+                self.hop_to_shard(life, shard, shard, ShardInput::Request { id, request });
+            }
+            Route::Replica => self.hop_to_replica(life, shard, Input::Request { id, request }),
         }
     }
 
     /// Gives a core of a running member something about its watch streams.
     pub fn watch(&mut self, member: MemberId, shard: ShardId, input: ShardInput) {
-        self.to_shard(self.life(member), shard, shard, input);
+        self.hop_to_shard(self.life(member), shard, shard, input);
     }
 
     /// Asks to observe [`Observation::Alarm`] after a while.
@@ -408,7 +411,7 @@ impl World {
                     self.observed.push_back(Observation::Reply { member: life.member, id, result });
                 }
                 ShardOutput::ReadIndex { token } => {
-                    self.to_replica(life, shard, Input::ReadIndex { shard, token });
+                    self.hop_to_replica(life, shard, Input::ReadIndex { shard, token });
                 }
                 ShardOutput::Watch { stream, response } => {
                     let member = life.member;
@@ -463,7 +466,7 @@ impl World {
             Output::Publish(publication) => {
                 for shard in (0..self.options.shards).map(ShardId) {
                     let input = ShardInput::Published(publication.clone());
-                    self.to_shard(life, ShardId(0), shard, input);
+                    self.hop_to_shard(life, ShardId(0), shard, input);
                 }
                 self.observed.push_back(Observation::Published(life.member, publication));
             }
@@ -477,16 +480,16 @@ impl World {
     }
 
     fn answer_read(&mut self, life: Life, answer: ReadIndexAnswer) {
-        self.to_shard(life, ShardId(0), answer.shard, ShardInput::ReadIndex(answer));
+        self.hop_to_shard(life, ShardId(0), answer.shard, ShardInput::ReadIndex(answer));
     }
 
-    fn to_replica(&mut self, life: Life, from: ShardId, input: Input) {
+    fn hop_to_replica(&mut self, life: Life, from: ShardId, input: Input) {
         let at = self.hop(life, from.0 + 1, 0);
         self.schedule(at, Happening::ToReplica(life, input));
     }
 
     /// From the replica's core, or from outside, to a shard.
-    fn to_shard(&mut self, life: Life, from: ShardId, to: ShardId, input: ShardInput) {
+    fn hop_to_shard(&mut self, life: Life, from: ShardId, to: ShardId, input: ShardInput) {
         let at = self.hop(life, from.0, to.0 + 1);
         self.schedule(at, Happening::ToShard(life, to, input));
     }

@@ -1,5 +1,6 @@
 //! What a client gets.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use prost::Message;
@@ -22,7 +23,7 @@ pub enum Response {
     /// Keys.
     Range(RangeAnswer),
     /// Keys, to be fetched in parts.
-    RangeStream(RangeStream),
+    RangeStream(Box<RangeStream>),
     /// A key was written.
     Put(PutResponse),
     /// Keys were deleted.
@@ -46,7 +47,7 @@ pub enum Response {
     /// The alarms concerned.
     Alarm(AlarmResponse),
     /// How this member is.
-    Status(StatusResponse),
+    Status(Box<StatusResponse>),
     /// Nothing was wasted.
     Defragment(DefragmentResponse),
     /// A hash of everything.
@@ -54,7 +55,7 @@ pub enum Response {
     /// A hash of history.
     HashKv(HashKvResponse),
     /// A copy of everything, to be fetched in parts.
-    Snapshot(EtcdSnapshot),
+    Snapshot(Box<EtcdSnapshot>),
 }
 
 /// The answer to a range.
@@ -97,9 +98,10 @@ impl Response {
     /// # Panics
     /// If the answer is one to be fetched in parts.
     pub fn encoded_len(&self) -> usize {
-        match self {
-            Self::Range(answer) => answer.encoded_len(),
-            other => other.message().wire_len(),
+        if let Self::Range(answer) = self {
+            answer.encoded_len()
+        } else {
+            self.message().wire_len()
         }
     }
 
@@ -108,9 +110,10 @@ impl Response {
     /// # Panics
     /// If the answer is one to be fetched in parts.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Range(answer) => answer.encode(out),
-            other => other.message().append_to(out),
+        if let Self::Range(answer) = self {
+            answer.encode(out);
+        } else {
+            self.message().append_to(out);
         }
     }
 
@@ -127,7 +130,7 @@ impl Response {
             Self::LeaseLeases(response) => response,
             Self::MemberList(response) => response,
             Self::Alarm(response) => response,
-            Self::Status(response) => response,
+            Self::Status(response) => &**response,
             Self::Defragment(response) => response,
             Self::Hash(response) => response,
             Self::HashKv(response) => response,

@@ -33,8 +33,9 @@ impl Store {
             return Err(Error::FutureRev);
         }
         // A tombstone at exactly the last compact revision stayed (M5): the sweep begins with it again.
-        let cursor =
-            self.sweep.map_or(Revision::first_of(self.view.compacted), |sweep| sweep.cursor);
+        let cursor = self
+            .sweep
+            .map_or_else(|| Revision::first_of(self.view.compacted), |sweep| sweep.cursor);
         self.view.compacted = revision;
         self.sweep = Some(Sweep { cursor, end: revision });
         Ok(())

@@ -64,7 +64,7 @@ impl View {
         }
         let everything = crate::api::KeyRange::prefix(bytes::Bytes::new());
         self.at(revision, &everything).next()?;
-        let from = sweep.map_or(Revision::first_of(self.compacted), |sweep| sweep.cursor);
+        let from = sweep.map_or_else(|| Revision::first_of(self.compacted), |sweep| sweep.cursor);
         let mut superseded = BTreeSet::new();
         for record in self.history_from(from).take_while(|r| r.revision().main <= revision) {
             superseded.insert(record.chain().prev);

@@ -1,5 +1,7 @@
 //! What a member answers from what it knows, without the log.
 
+use alloc::boxed::Box;
+
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::etcdserverpb::{
     AlarmRequest, DefragmentResponse, HashKvResponse, HashResponse, LeaseLeasesResponse,
@@ -73,7 +75,7 @@ impl Replica {
                 let members = self.config.members.iter().map(to_message).collect();
                 Ok(Response::MemberList(MemberListResponse { header: None, members }))
             }
-            Request::Status => Ok(Response::Status(self.status_response())),
+            Request::Status => Ok(Response::Status(Box::new(self.status_response()))),
             Request::Defragment => Ok(Response::Defragment(DefragmentResponse::default())),
             Request::Hash => {
                 let store = &self.state.store;
@@ -94,7 +96,10 @@ impl Replica {
                     hash_revision: hash.revision,
                 }))
             }
-            Request::Snapshot => Ok(Response::Snapshot(EtcdSnapshot::new(self.etcd_state()))),
+            Request::Snapshot => {
+                let snapshot = EtcdSnapshot::new(self.etcd_state());
+                Ok(Response::Snapshot(Box::new(snapshot)))
+            }
             Request::Range(_)
             | Request::RangeStream(_)
             | Request::Put(_)
@@ -168,6 +173,30 @@ impl Replica {
                 .map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
             ..StatusResponse::default()
         }
+    }
+}
+
+/// Whether a request is answered from what the member knows.
+pub(super) fn is_local(request: &Request) -> bool {
+    match request {
+        Request::LeaseTimeToLive(_)
+        | Request::LeaseLeases
+        | Request::MemberList(_)
+        | Request::Status
+        | Request::Defragment
+        | Request::Hash
+        | Request::HashKv(_)
+        | Request::Snapshot => true,
+        Request::Range(_)
+        | Request::RangeStream(_)
+        | Request::Put(_)
+        | Request::DeleteRange(_)
+        | Request::Txn(_)
+        | Request::Compact(_)
+        | Request::LeaseGrant(_)
+        | Request::LeaseRevoke(_)
+        | Request::LeaseKeepAlive(_)
+        | Request::Alarm(_) => false,
     }
 }
 

@@ -214,28 +214,18 @@ impl Replica {
     // Requests and what becomes of them.
 
     fn request(&mut self, id: RequestId, request: Request) {
-        match request {
-            Request::LeaseTimeToLive(_)
-            | Request::LeaseLeases
-            | Request::MemberList(_)
-            | Request::Status
-            | Request::Defragment
-            | Request::Hash
-            | Request::HashKv(_)
-            | Request::Snapshot => {
-                let result = self.answer_locally(&request);
-                self.reply(id, result);
-            }
-            Request::Range(_) | Request::RangeStream(_) => unreachable!("shards answer these"),
-            request if self.leading.is_none() => self.proposals.park(self.now, id, request),
-            Request::LeaseKeepAlive(lease) => self.keeper.renew(lease, id),
-            request => {
-                if let Err(error) = self.admit(&request) {
-                    return self.reply(id, Err(error));
-                }
-                let command = self.to_command(request);
-                self.propose(&command, Waiter::Client(id));
-            }
+        if maintenance::is_local(&request) {
+            let result = self.answer_locally(&request);
+            self.reply(id, result);
+        } else if self.leading.is_none() {
+            self.proposals.park(self.now, id, request);
+        } else if let Request::LeaseKeepAlive(lease) = request {
+            self.keeper.renew(lease, id);
+        } else if let Err(error) = self.admit(&request) {
+            self.reply(id, Err(error));
+        } else {
+            let command = self.to_command(request);
+            self.propose(&command, Waiter::Client(id));
         }
     }
 
@@ -473,10 +463,13 @@ impl Replica {
     fn settle(&mut self, waiter: Waiter, kind: CommandKind, outcome: Result<Outcome, Error>) {
         match (waiter, outcome) {
             (Waiter::Nobody, _) => {}
-            (Waiter::Client(id), Ok(Outcome::Response(response))) => match kind {
-                CommandKind::Compact { physical: true, .. } => self.compactor.wait(id),
-                _ => self.reply(id, Ok(response)),
-            },
+            (Waiter::Client(id), Ok(Outcome::Response(response))) => {
+                if let CommandKind::Compact { physical: true, .. } = kind {
+                    self.compactor.wait(id);
+                } else {
+                    self.reply(id, Ok(response));
+                }
+            }
             (Waiter::Renewals(renewals), Ok(Outcome::Renewed(renewed))) => {
                 self.answer_renewals(&renewals, renewed);
             }
