@@ -111,6 +111,8 @@ pub struct Publication {
     pub term: Term,
     /// Who leads it, as far as this member knows.
     pub leader: MemberId,
+    /// The alarms that are raised.
+    pub alarms: Alarms,
 }
 
 /// The answer to [`Input::ReadIndex`].

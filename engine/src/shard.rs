@@ -2,6 +2,11 @@
 //!
 //! A shard never changes the key space. The replica publishes views of it; a linearizable read waits until the
 //! view includes everything that was committed when the read arrived. The reads of one turn ask together.
+//!
+//! The view is lent for each step and not kept: on the replica's own core it is the replica's ([`Replica::view`]),
+//! and as long as nobody keeps a second handle on the key space, writing to it copies nothing.
+//!
+//! [`Replica::view`]: crate::Replica::view
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -14,8 +19,8 @@ use crate::api::{Error, Request, Response};
 use crate::config::Limits;
 use crate::event::{Publication, ReadIndexAnswer, ShardInput, ShardOutput};
 use crate::ids::{ClusterId, MemberId, RequestId};
-use crate::mvcc::txn;
-use crate::raft::Index;
+use crate::mvcc::{View, txn};
+use crate::raft::{Index, Term};
 use crate::range_stream::RangeStream;
 use crate::time::Time;
 use crate::watch::Hub;
@@ -42,12 +47,18 @@ struct Batch {
     reads: Vec<(RequestId, Request)>,
 }
 
+/// What the latest publication said beside the key space.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    applied: Index,
+    term: Term,
+}
+
 /// The clients of one core. See the crate's contract for how to drive it.
 #[derive(Debug)]
 pub struct Shard {
     config: ShardConfig,
-    now: Time,
-    latest: Publication,
+    standing: Standing,
     /// Reads that arrived since the last poll.
     gathering: Vec<(RequestId, Request)>,
     /// Reads that asked, oldest first.
@@ -58,12 +69,11 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard that reads from `first` until something newer is published.
-    pub fn new(config: ShardConfig, first: Publication) -> Self {
+    /// A shard that begins with a first publication.
+    pub fn new(config: ShardConfig, first: &Publication) -> Self {
         Self {
             config,
-            now: Time::ZERO,
-            latest: first,
+            standing: Standing { applied: first.applied, term: first.term },
             gathering: Vec::new(),
             asked: VecDeque::new(),
             last_token: 0,
@@ -72,24 +82,23 @@ impl Shard {
         }
     }
 
-    /// Takes an input. What follows from it comes out of [`Shard::poll`].
-    pub fn step(&mut self, now: Time, input: ShardInput) {
-        self.now = now;
+    /// Takes an input. `view` is that of the latest publication; if that is the input, of this one.
+    ///
+    /// What follows from it comes out of [`Shard::poll`].
+    pub fn step(&mut self, now: Time, view: &View, input: ShardInput) {
         match input {
-            ShardInput::Wake => self.hub.wake(now, &self.latest.view),
+            ShardInput::Wake => self.hub.wake(now, view),
             ShardInput::Request { id, request } => {
                 if is_local(&request) {
-                    self.answer(id, &request);
+                    self.answer(view, id, &request);
                 } else {
                     self.gathering.push((id, request));
                 }
             }
-            ShardInput::Published(publication) => self.published(publication),
-            ShardInput::ReadIndex(answer) => self.read_index(answer),
+            ShardInput::Published(publication) => self.published(now, view, &publication),
+            ShardInput::ReadIndex(answer) => self.read_index(view, answer),
             ShardInput::WatchOpened(stream) => self.hub.open(stream),
-            ShardInput::Watch { stream, request } => {
-                self.hub.request(now, &self.latest.view, stream, request);
-            }
+            ShardInput::Watch { stream, request } => self.hub.request(now, view, stream, request),
             ShardInput::WatchCredit { stream, bytes } => self.hub.credit(stream, bytes),
             ShardInput::WatchClosed(stream) => self.hub.close(stream),
         }
@@ -112,21 +121,6 @@ impl Shard {
         self.hub.deadline()
     }
 
-    /// The header of what this shard answers now.
-    pub fn header(&self) -> ResponseHeader {
-        ResponseHeader {
-            cluster_id: self.config.cluster.0,
-            member_id: self.config.member.0,
-            revision: self.latest.view.revision(),
-            raft_term: self.latest.term.0,
-        }
-    }
-
-    /// The latest that was published.
-    pub fn latest(&self) -> &Publication {
-        &self.latest
-    }
-
     fn ask(&mut self) {
         self.last_token += 1;
         let (token, reads) = (self.last_token, core::mem::take(&mut self.gathering));
@@ -134,17 +128,17 @@ impl Shard {
         self.outputs.push_back(ShardOutput::ReadIndex { token });
     }
 
-    fn read_index(&mut self, answer: ReadIndexAnswer) {
+    fn read_index(&mut self, view: &View, answer: ReadIndexAnswer) {
         let Some(place) = self.asked.iter().position(|batch| batch.token == answer.token) else {
             return;
         };
         match answer.index {
-            Ok(index) if index > self.latest.applied => self.asked[place].index = Some(index),
+            Ok(index) if index > self.standing.applied => self.asked[place].index = Some(index),
             outcome => {
                 let batch = self.asked.remove(place).expect("just found");
                 for (id, request) in batch.reads {
                     match outcome {
-                        Ok(_) => self.answer(id, &request),
+                        Ok(_) => self.answer(view, id, &request),
                         Err(error) => self.reply(id, Err(error)),
                     }
                 }
@@ -152,25 +146,22 @@ impl Shard {
         }
     }
 
-    fn published(&mut self, publication: Publication) {
-        assert!(publication.applied >= self.latest.applied, "the state only goes on");
-        self.latest = publication;
-        let changes = core::mem::take(&mut self.latest.changes);
-        self.hub.publish(self.now, &self.latest.view, &changes);
-        let applied = self.latest.applied;
+    fn published(&mut self, now: Time, view: &View, publication: &Publication) {
+        let Publication { applied, term, .. } = *publication;
+        assert!(applied >= self.standing.applied, "the state only goes on");
+        self.standing = Standing { applied, term };
+        self.hub.publish(now, view, &publication.changes);
         let current = |batch: &Batch| batch.index.is_some_and(|index| index <= applied);
         let (ready, waiting): (VecDeque<_>, _) =
             core::mem::take(&mut self.asked).into_iter().partition(current);
         self.asked = waiting;
         for (id, request) in ready.into_iter().flat_map(|batch| batch.reads) {
-            self.answer(id, &request);
+            self.answer(view, id, &request);
         }
     }
 
-    /// Reads from the latest view.
-    fn answer(&mut self, id: RequestId, request: &Request) {
-        let view = &self.latest.view;
-        let result = match request {
+    fn answer(&mut self, view: &View, id: RequestId, request: &Request) {
+        let mut result = match request {
             Request::Range(range) => view.range(range).map(|result| {
                 Response::Range(RangeAnswer { header: ResponseHeader::default(), result })
             }),
@@ -195,14 +186,18 @@ impl Shard {
             | Request::HashKv(_)
             | Request::Snapshot => unreachable!("the replica answers these"),
         };
+        if let Some(unfilled) = result.as_mut().ok().and_then(Response::header_mut) {
+            *unfilled = ResponseHeader {
+                cluster_id: self.config.cluster.0,
+                member_id: self.config.member.0,
+                revision: view.revision(),
+                raft_term: self.standing.term.0,
+            };
+        }
         self.reply(id, result);
     }
 
-    fn reply(&mut self, id: RequestId, mut result: Result<Response, Error>) {
-        let header = self.header();
-        if let Some(unfilled) = result.as_mut().ok().and_then(Response::header_mut) {
-            *unfilled = header;
-        }
+    fn reply(&mut self, id: RequestId, result: Result<Response, Error>) {
         self.outputs.push_back(ShardOutput::Reply { id, result });
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cairn_engine::api::{Error, Request, Response, Route};
 use cairn_engine::event::{Event, Halt, Publication, ReadIndexAnswer};
+use cairn_engine::mvcc::View;
 use cairn_engine::raft::message::Message;
 use cairn_engine::recovery::{RecoveryError, recover};
 use cairn_engine::shard::ShardConfig;
@@ -85,7 +86,8 @@ struct Member {
 #[derive(Debug)]
 struct Process {
     replica: Replica,
-    shards: Vec<Shard>,
+    /// Each core's shard, and the view of the latest publication that reached it.
+    shards: Vec<(Shard, View)>,
     /// When each is next woken, the replica first; to wake them once.
     wakes: Vec<Option<u64>>,
     /// When the last hand-over between two cores arrives: they arrive in order.
@@ -236,7 +238,8 @@ impl World {
             }
             outputs.push(output);
         };
-        let shards: Vec<_> = (0..shards).map(|_| Shard::new(shard_config, first.clone())).collect();
+        let shard = |_| (Shard::new(shard_config, &first), first.view.clone());
+        let shards: Vec<_> = (0..shards).map(shard).collect();
         let wakes = vec![None; shards.len() + 1];
         member.process =
             Some(Process { replica, shards, wakes, last_hop: BTreeMap::new(), paused: false });
@@ -404,8 +407,12 @@ impl World {
 
     fn step_shard(&mut self, life: Life, shard: ShardId, input: ShardInput) {
         let now = self.now_of(life.member);
-        self.shard(life, shard).step(now, input);
-        while let Some(output) = self.shard(life, shard).poll() {
+        let (machine, view) = self.shard(life, shard);
+        if let ShardInput::Published(publication) = &input {
+            *view = publication.view.clone();
+        }
+        machine.step(now, view, input);
+        while let Some(output) = self.shard(life, shard).0.poll() {
             match output {
                 ShardOutput::Reply { id, result } => {
                     self.observed.push_back(Observation::Reply { member: life.member, id, result });
@@ -419,11 +426,11 @@ impl World {
                 }
             }
         }
-        let deadline = self.shard(life, shard).deadline();
+        let deadline = self.shard(life, shard).0.deadline();
         self.wake_at(life, usize::from(shard.0) + 1, deadline, Happening::WakeShard(life, shard));
     }
 
-    fn shard(&mut self, life: Life, shard: ShardId) -> &mut Shard {
+    fn shard(&mut self, life: Life, shard: ShardId) -> &mut (Shard, View) {
         &mut self.process(life.member).shards[usize::from(shard.0)]
     }
 

@@ -15,6 +15,7 @@ use crate::api::etcdserverpb::{
 use crate::convert::to_u64;
 use crate::mvcc::RangeResult;
 use crate::range_stream::RangeStream;
+use crate::replica::ReplicaStatus;
 use crate::snapshot::etcd::EtcdSnapshot;
 
 /// The answer to a [`Request`](super::Request).
@@ -47,7 +48,7 @@ pub enum Response {
     /// The alarms concerned.
     Alarm(AlarmResponse),
     /// How this member is.
-    Status(Box<StatusResponse>),
+    Status(Box<StatusAnswer>),
     /// Nothing was wasted.
     Defragment(DefragmentResponse),
     /// A hash of everything.
@@ -56,6 +57,15 @@ pub enum Response {
     HashKv(HashKvResponse),
     /// A copy of everything, to be fetched in parts.
     Snapshot(Box<EtcdSnapshot>),
+}
+
+/// How a member is.
+#[derive(Clone, Debug)]
+pub struct StatusAnswer {
+    /// What clients see.
+    pub response: StatusResponse,
+    /// What metrics see.
+    pub status: ReplicaStatus,
 }
 
 /// The answer to a range.
@@ -84,7 +94,7 @@ impl Response {
             Self::LeaseLeases(response) => &mut response.header,
             Self::MemberList(response) => &mut response.header,
             Self::Alarm(response) => &mut response.header,
-            Self::Status(response) => &mut response.header,
+            Self::Status(answer) => &mut answer.response.header,
             Self::Hash(response) => &mut response.header,
             Self::HashKv(response) => &mut response.header,
             // These carry none, as in etcd.
@@ -130,7 +140,7 @@ impl Response {
             Self::LeaseLeases(response) => response,
             Self::MemberList(response) => response,
             Self::Alarm(response) => response,
-            Self::Status(response) => &**response,
+            Self::Status(answer) => &answer.response,
             Self::Defragment(response) => response,
             Self::Hash(response) => response,
             Self::HashKv(response) => response,

@@ -8,9 +8,11 @@ use crate::api::etcdserverpb::{
     LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member, MemberListResponse,
     StatusResponse,
 };
+use crate::api::response::StatusAnswer;
 use crate::api::{Error, Request, Response};
 use crate::config;
 use crate::ids::{LeaseId, MemberId};
+use crate::mvcc::View;
 use crate::raft::{Index, RoleName, Term};
 use crate::snapshot::etcd::{EtcdSnapshot, EtcdState};
 use crate::state_machine::AlarmKind;
@@ -36,6 +38,14 @@ pub struct ReplicaStatus {
     pub pending: usize,
     /// Leases that exist.
     pub leases: usize,
+    /// Keys that exist.
+    pub keys: usize,
+    /// The revision of the store.
+    pub revision: i64,
+    /// The compact revision of the store.
+    pub compacted: i64,
+    /// Memory of the store, roughly, in bytes.
+    pub bytes: u64,
 }
 
 impl Replica {
@@ -50,7 +60,16 @@ impl Replica {
             applied: self.applied.index,
             pending: self.proposals.len(),
             leases: self.state.lessor.len(),
+            keys: self.state.store.key_count(),
+            revision: self.state.store.revision(),
+            compacted: self.state.store.compacted(),
+            bytes: self.state.store.bytes(),
         }
+    }
+
+    /// The key space as it is now: once [`Replica::poll`] has given out everything, that of the latest publication.
+    pub fn view(&self) -> &View {
+        &self.state.store
     }
 
     /// The replicated state, for those who check it.
@@ -75,7 +94,10 @@ impl Replica {
                 let members = self.config.members.iter().map(to_message).collect();
                 Ok(Response::MemberList(MemberListResponse { header: None, members }))
             }
-            Request::Status => Ok(Response::Status(Box::new(self.status_response()))),
+            Request::Status => {
+                let (status, response) = (self.status(), self.status_response());
+                Ok(Response::Status(Box::new(StatusAnswer { response, status })))
+            }
             Request::Defragment => Ok(Response::Defragment(DefragmentResponse::default())),
             Request::Hash => {
                 let store = &self.state.store;

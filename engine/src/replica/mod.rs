@@ -207,7 +207,8 @@ impl Replica {
         if swept || standing != self.published {
             self.publish(standing);
         }
-        // Behind the publication: who reads after the answer to its write finds what it wrote.
+        // Behind the publication: who reads after the answer to its write finds what it wrote, and the view that
+        // a shard is lent is that of the latest publication.
         self.outputs.append(&mut self.replies);
     }
 
@@ -344,7 +345,7 @@ impl Replica {
             self.refuse(waiter, error);
         }
         while let Some(answer) = self.reads.timed_out(self.now) {
-            self.outputs.push_back(Output::ReadIndex(answer));
+            self.replies.push_back(Output::ReadIndex(answer));
         }
     }
 
@@ -493,7 +494,7 @@ impl Replica {
     fn answer_reads(&mut self) {
         while let Some(ready) = self.raft.poll_read() {
             if let Some(answer) = self.reads.answered(ready) {
-                self.outputs.push_back(Output::ReadIndex(answer));
+                self.replies.push_back(Output::ReadIndex(answer));
             }
         }
     }
@@ -569,7 +570,8 @@ impl Replica {
             self.event(Event::Role { role, term, leader });
         }
         let (view, changes) = (self.state.store.view(), core::mem::take(&mut self.changes));
-        let publication = Publication { view, applied, changes, term, leader };
+        let alarms = self.state.alarms.clone();
+        let publication = Publication { view, applied, changes, term, leader, alarms };
         self.outputs.push_back(Output::Publish(publication));
     }
 
