@@ -1,0 +1,155 @@
+//! A member's directory: what its files are called, and reading them at start.
+//!
+//! ```text
+//! <data>/FORMAT                      what wrote this, and whose it is, in words
+//! <data>/LOCK                        held while a member runs
+//! <data>/wal/<number>.wal            segments of the log
+//! <data>/wal/spare-<number>          files that will be segments
+//! <data>/snap/<index>.snap           snapshots of the state
+//! <data>/snap/unfinished             one on its way
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use cairn_engine::raft::Index;
+use cairn_engine::recovery::SnapshotSource;
+use cairn_engine::wal::scan::{SegmentFile, Unreadable};
+use cairn_engine::wal::{LogSource, SegmentSeq};
+
+use crate::disk::{self, ALIGNMENT, Disk};
+
+/// Where a member's files are.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    log: PathBuf,
+    snapshots: PathBuf,
+}
+
+impl Directory {
+    /// The files of the member whose data is in `data`, and whose log is in `log`, if that is elsewhere.
+    pub fn new(data: &Path, log: Option<&Path>) -> Self {
+        let log = log.map_or_else(|| data.join("wal"), Path::to_path_buf);
+        Self { log, snapshots: data.join("snap") }
+    }
+
+    /// Makes the directories.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn create(&self) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.log)?;
+        std::fs::create_dir_all(&self.snapshots)
+    }
+
+    /// The directory of the log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The directory of the snapshots.
+    pub fn snapshots(&self) -> &Path {
+        &self.snapshots
+    }
+
+    /// The file of a segment.
+    pub fn segment(&self, seq: SegmentSeq) -> PathBuf {
+        self.log.join(format!("{seq}{SEGMENT_SUFFIX}"))
+    }
+
+    /// A file that will be a segment.
+    pub fn spare(&self, number: u64) -> PathBuf {
+        self.log.join(format!("{SPARE_PREFIX}{number:016x}"))
+    }
+
+    /// The file of a snapshot.
+    pub fn snapshot(&self, index: Index) -> PathBuf {
+        self.snapshots.join(format!("{:016x}{SNAPSHOT_SUFFIX}", index.0))
+    }
+
+    /// The file of a snapshot that is not whole yet.
+    pub fn unfinished(&self) -> PathBuf {
+        self.snapshots.join("unfinished")
+    }
+}
+
+const SEGMENT_SUFFIX: &str = ".wal";
+const SPARE_PREFIX: &str = "spare-";
+const SNAPSHOT_SUFFIX: &str = ".snap";
+
+/// The number in a file's name.
+fn number(name: &std::ffi::OsStr, prefix: &str, suffix: &str) -> Option<u64> {
+    let digits = name.to_str()?.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// A member's disk as the engine reads it at start. Blocks the calling thread.
+#[derive(Debug)]
+pub(super) struct BootDisk<'a, D> {
+    disk: &'a D,
+    directory: &'a Directory,
+    segments: Vec<SegmentFile>,
+    snapshots: Vec<Index>,
+    spares: Vec<u64>,
+}
+
+impl<'a, D: Disk> BootDisk<'a, D> {
+    /// Lists the files.
+    ///
+    /// # Errors
+    /// If a directory cannot be read.
+    pub(super) fn open(disk: &'a D, directory: &'a Directory) -> disk::Result<Self> {
+        let names = disk.list_blocking(&directory.log)?;
+        let mut segments = Vec::new();
+        for seq in names.iter().filter_map(|name| number(name, "", SEGMENT_SUFFIX)) {
+            let seq = SegmentSeq(seq);
+            segments.push(SegmentFile { seq, bytes: disk.length_blocking(&directory.segment(seq))? });
+        }
+        segments.sort_by_key(|file| file.seq);
+        let spares = names.iter().filter_map(|name| number(name, SPARE_PREFIX, "")).collect();
+        let mut snapshots: Vec<Index> = disk
+            .list_blocking(&directory.snapshots)?
+            .iter()
+            .filter_map(|name| number(name, "", SNAPSHOT_SUFFIX).map(Index))
+            .collect();
+        snapshots.sort();
+        Ok(Self { disk, directory, segments, snapshots, spares })
+    }
+
+    /// The files that will be segments.
+    pub(super) fn spares(&self) -> &[u64] {
+        &self.spares
+    }
+
+    /// The snapshots that are there, ascending.
+    pub(super) fn take_snapshots(self) -> Vec<Index> {
+        self.snapshots
+    }
+
+    fn read_file(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>, Unreadable> {
+        let mut buffer = self.disk.buffer(len.next_multiple_of(ALIGNMENT));
+        let found = self.disk.read_blocking(path, offset, &mut buffer).map_err(|_| Unreadable)?;
+        Ok(buffer.as_ref()[..found.min(len)].to_vec())
+    }
+}
+
+impl<D: Disk> LogSource for BootDisk<'_, D> {
+    fn segments(&mut self) -> Vec<SegmentFile> {
+        self.segments.clone()
+    }
+
+    fn read(&mut self, seq: SegmentSeq, offset: u64, len: usize) -> Result<Bytes, Unreadable> {
+        let bytes = self.read_file(&self.directory.segment(seq), offset, len)?;
+        if bytes.len() == len { Ok(Bytes::from(bytes)) } else { Err(Unreadable) }
+    }
+}
+
+impl<D: Disk> SnapshotSource for BootDisk<'_, D> {
+    fn snapshots(&mut self) -> Vec<Index> {
+        self.snapshots.clone()
+    }
+
+    fn read_snapshot(&mut self, index: Index, offset: u64, len: usize) -> Result<Vec<u8>, Unreadable> {
+        self.read_file(&self.directory.snapshot(index), offset, len)
+    }
+}

@@ -1,0 +1,165 @@
+//! The replica of core 0 and what it needs of the disk.
+
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::rc::Rc;
+
+use cairn_engine::event::Publication;
+use cairn_engine::recovery::{Recovery, recover};
+use cairn_engine::wal::Lsn;
+use cairn_engine::{Output, Replica, Time};
+use tokio::sync::Notify;
+
+use super::boot::{BootDisk, Directory};
+use super::core_loop::{Observer, OnFatal};
+use super::log_files::LogFiles;
+use super::snapshot_files::SnapshotFiles;
+use super::{Fatal, Notice, Recovered, Settings, StartError};
+use crate::disk::{self, Disk};
+use crate::runtime::Runtime;
+
+/// How long to wait before trying again to make a spare segment.
+const SPARE_RETRY: core::time::Duration = core::time::Duration::from_secs(5);
+
+/// A write that was carried out.
+pub(super) enum Written {
+    Log(Lsn),
+    Snapshot,
+}
+
+type Working<T> = Pin<Box<dyn Future<Output = disk::Result<T>>>>;
+
+pub(super) struct Member<R: Runtime> {
+    pub(super) replica: Replica,
+    log: LogFiles<R>,
+    /// Here while no part is on its way.
+    snapshots: Option<SnapshotFiles<R>>,
+    /// The write to the log that is under way: the engine begins the next one when this is answered.
+    log_write: Option<Working<Lsn>>,
+    snapshot_write: Option<Working<SnapshotFiles<R>>>,
+    /// Rung when a spare may be missing.
+    spares: Rc<Notify>,
+    observer: Observer,
+    fatal: OnFatal,
+}
+
+impl<R: Runtime> Member<R> {
+    /// Reads the disk and goes on from there; with the first state that shards may serve.
+    pub(super) fn start(
+        settings: Settings,
+        observer: Observer,
+        fatal: OnFatal,
+    ) -> Result<(Self, Publication), StartError> {
+        let directory = Directory::new(&settings.directory, settings.log_directory.as_deref());
+        let disk = R::Disk::start().map_err(StartError::Threads)?;
+        let begun = R::now();
+        let mut boot = BootDisk::open(&disk, &directory)?;
+        let (cluster, member) = (settings.engine.cluster, settings.engine.id);
+        let recovery = recover(&mut boot, cluster, member).map_err(StartError::Recovery)?;
+        let took = core::time::Duration::from_nanos(R::now() - begun);
+        observer(Notice::Recovered(report(&recovery, took)));
+        let segment_bytes = settings.engine.limits.segment_bytes;
+        let log = LogFiles::new(disk.clone(), directory.clone(), segment_bytes, boot.spares());
+        let snapshots = SnapshotFiles::new(disk.clone(), directory.clone(), boot.take_snapshots());
+        let mut replica = Replica::new(settings.engine, recovery, Time::from_nanos(R::now()));
+        let Some(Output::Publish(first)) = replica.poll() else {
+            unreachable!("a replica begins with a publication")
+        };
+        let spares = Rc::new(Notify::new());
+        let member = Self {
+            replica,
+            log: log.clone(),
+            snapshots: Some(snapshots),
+            log_write: None,
+            snapshot_write: None,
+            spares: Rc::clone(&spares),
+            observer: Rc::clone(&observer),
+            fatal,
+        };
+        R::spawn(keep_spares(log, spares, observer));
+        Ok((member, first))
+    }
+
+    /// Begins what the replica wants of the disk, or tells who wants to know.
+    pub(super) fn carry_out(&mut self, output: Output) {
+        match output {
+            // A cluster of one sends nothing.
+            Output::Send(_) => {}
+            Output::AppendLog(write) => {
+                assert!(self.log_write.is_none(), "one write to the log at a time");
+                if write.offset == 0 {
+                    self.spares.notify_one();
+                }
+                let (log, end) = (self.log.clone(), write.end);
+                self.log_write = Some(Box::pin(async move { log.write(write).await.map(|()| end) }));
+            }
+            Output::RetireSegments(segments) => {
+                let (log, observer) = (self.log.clone(), Rc::clone(&self.observer));
+                R::spawn(async move {
+                    if let Err(error) = log.retire(segments).await {
+                        observer(Notice::Trouble(error));
+                    }
+                });
+            }
+            Output::WriteSnapshot(part) => {
+                let mut files = self.snapshots.take().expect("one part at a time");
+                self.snapshot_write =
+                    Some(Box::pin(async move { files.write(part).await.map(|()| files) }));
+            }
+            Output::Event(event) => (self.observer)(Notice::Event(event)),
+            Output::Halt(halt) => (self.fatal)(Fatal::Halt(halt)),
+            Output::Reply { .. } | Output::Publish(_) | Output::ReadIndex(_) => {
+                unreachable!("these concern cores, not the disk")
+            }
+        }
+    }
+
+    /// The writes that were carried out since the last call.
+    pub(super) fn poll_written(&mut self, context: &mut Context<'_>) -> Vec<Written> {
+        let mut written = Vec::new();
+        if let Some(Poll::Ready(outcome)) = self.log_write.as_mut().map(|w| w.as_mut().poll(context)) {
+            self.log_write = None;
+            match outcome {
+                Ok(end) => written.push(Written::Log(end)),
+                Err(error) => (self.fatal)(Fatal::Disk(error)),
+            }
+        }
+        let snapshot_write = self.snapshot_write.as_mut();
+        if let Some(Poll::Ready(outcome)) = snapshot_write.map(|w| w.as_mut().poll(context)) {
+            self.snapshot_write = None;
+            match outcome {
+                Ok(files) => {
+                    self.snapshots = Some(files);
+                    written.push(Written::Snapshot);
+                }
+                Err(error) => (self.fatal)(Fatal::Disk(error)),
+            }
+        }
+        written
+    }
+}
+
+/// Sees to it that the next segment is ready before it is needed.
+async fn keep_spares<R: Runtime>(log: LogFiles<R>, wanted: Rc<Notify>, observer: Observer) {
+    loop {
+        match log.make_spares().await {
+            Ok(()) => wanted.notified().await,
+            Err(error) => {
+                observer(Notice::Trouble(error));
+                R::sleep(SPARE_RETRY).await;
+            }
+        }
+    }
+}
+
+fn report(recovery: &Recovery, took: core::time::Duration) -> Recovered {
+    let damaged = |(index, error): &(cairn_engine::raft::Index, _)| format!("{:016x}.snap: {error}", index.0);
+    Recovered {
+        snapshot_index: recovery.newest.index.0,
+        entries: recovery.log.entries.len(),
+        torn: recovery.log.torn.map(|place| (place.segment.0, place.offset)),
+        damaged: recovery.damaged.iter().map(damaged).collect(),
+        took,
+    }
+}

@@ -1,0 +1,156 @@
+//! What every connection of a core needs: the engine's handle, the limits, the counters.
+
+use core::cell::Cell;
+use core::future::{Future, poll_fn};
+use core::marker::PhantomData;
+use core::pin::pin;
+use core::task::Poll;
+use core::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cairn_engine::api::{Request, Response};
+use cairn_engine::raft::RoleName;
+use cairn_io::driver::Handle;
+use cairn_io::runtime::Runtime;
+use prometheus::IntGauge;
+
+use crate::grpc::unary;
+use crate::metrics::Metrics;
+
+/// The limits of the client side.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Operations in a transaction.
+    pub txn_ops_max: usize,
+    /// Bytes of a request message: what the log takes and half a mebibyte.
+    pub message_bytes_max: usize,
+    /// Streams of one connection.
+    pub streams_max: u32,
+}
+
+impl Limits {
+    /// The part that decoding depends on.
+    pub fn unary(&self) -> unary::Limits {
+        unary::Limits { txn_ops_max: self.txn_ops_max, message_bytes_max: self.message_bytes_max }
+    }
+}
+
+/// A core's server, shared by its connections.
+pub struct Context<R: Runtime>(Rc<Inner>, PhantomData<R>);
+
+struct Inner {
+    handle: Handle,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    version: String,
+    stopping: Cell<bool>,
+    connections: Cell<usize>,
+}
+
+impl<R: Runtime> Clone for Context<R> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0), PhantomData)
+    }
+}
+
+impl<R: Runtime> Context<R> {
+    /// A server that asks `handle`.
+    pub fn new(handle: Handle, limits: Limits, metrics: Arc<Metrics>, version: String) -> Self {
+        let (stopping, connections) = (Cell::new(false), Cell::new(0));
+        Self(Rc::new(Inner { handle, limits, metrics, version, stopping, connections }), PhantomData)
+    }
+
+    /// The way to the engine.
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The version that clients see.
+    pub fn version(&self) -> &str {
+        &self.0.version
+    }
+
+    /// Sets the gauges that are read off the engine.
+    pub async fn refresh_metrics(&self) {
+        let metrics = self.metrics();
+        let Ok(Response::Status(answer)) = self.handle().ask(Request::Status).await else { return };
+        let status = answer.status;
+        let set = |gauge: &IntGauge, number: u64| gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        metrics.has_leader.set(i64::from(status.leader.is_some()));
+        metrics.is_leader.set(i64::from(status.role == RoleName::Leader));
+        set(&metrics.proposals_committed, status.commit.0);
+        set(&metrics.proposals_applied, status.applied.0);
+        set(&metrics.proposals_pending, u64::try_from(status.pending).expect("64 bits"));
+        metrics.db_bytes.iter().for_each(|gauge| set(gauge, status.bytes));
+        metrics.revision.set(status.revision);
+        metrics.compact_revision.set(status.compacted);
+        set(&metrics.keys, u64::try_from(status.keys).expect("64 bits"));
+    }
+
+    /// Waits for something, but not for ever; `None`: it took too long.
+    pub async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        let mut limit = pin!(R::sleep(limit));
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            limit.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+
+    /// Asks all connections to end when what is under way is done.
+    pub fn stop(&self) {
+        self.0.stopping.set(true);
+    }
+
+    /// Whether connections should end.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.get()
+    }
+
+    /// Counts a connection while it lasts.
+    pub fn count_connection(&self) -> Counted<R> {
+        self.0.connections.set(self.0.connections.get() + 1);
+        Counted(self.clone())
+    }
+
+    /// How many connections there are on this core.
+    pub fn connections(&self) -> usize {
+        self.0.connections.get()
+    }
+}
+
+/// A connection that is counted.
+pub struct Counted<R: Runtime>(Context<R>);
+
+impl<R: Runtime> Drop for Counted<R> {
+    fn drop(&mut self) {
+        let connections = &self.0.0.connections;
+        connections.set(connections.get() - 1);
+    }
+}
+
+impl<R: Runtime> core::fmt::Debug for Context<R> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Context").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> core::fmt::Debug for Counted<R> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Counted")
+    }
+}

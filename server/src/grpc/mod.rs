@@ -1,0 +1,24 @@
+//! gRPC over HTTP/2: a thin layer of our own on the `h2` crate.
+//!
+//! What there is to it: a table of paths ([`method`]), messages with a length in front ([`frame`]), and a status in
+//! trailers ([`status`]). A connection is one task ([`connection`]): it takes everything that has arrived, hands it to
+//! the engine, and writes the answers that have gathered in one flush. Unary calls ([`unary`]) are no tasks of their
+//! own; streams are, one each.
+//!
+//! | file | calls |
+//! |---|---|
+//! | unary.rs | one question, one answer |
+//! | watch.rs | Watch |
+//! | `keep_alive.rs` | LeaseKeepAlive |
+//! | parts.rs | `RangeStream` and Snapshot: one question, an answer in parts |
+
+pub mod connection;
+pub mod frame;
+pub mod method;
+pub mod status;
+pub mod unary;
+
+mod keep_alive;
+mod parts;
+mod send;
+mod watch;

@@ -1,0 +1,60 @@
+//! Sending on one stream, no faster than the client reads.
+
+use core::future::poll_fn;
+use core::task::{Context, Poll};
+
+use bytes::Bytes;
+use cairn_engine::api::Code;
+use h2::SendStream;
+use h2::server::SendResponse;
+
+use super::status::{Status, response_head};
+
+/// The sending half of a call whose answer is a stream of messages.
+pub(super) struct Sending {
+    stream: SendStream<Bytes>,
+}
+
+/// The client does not listen any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone;
+
+impl From<h2::Error> for Gone {
+    fn from(_: h2::Error) -> Self {
+        Self
+    }
+}
+
+impl Sending {
+    /// Sends the head of the response.
+    pub(super) fn begin(respond: &mut SendResponse<Bytes>) -> Result<Self, Gone> {
+        Ok(Self { stream: respond.send_response(response_head(), false)? })
+    }
+
+    /// Sends data as the client's window allows; when it returns, all of it has been handed to the connection.
+    pub(super) async fn send(&mut self, mut data: Bytes) -> Result<(), Gone> {
+        while !data.is_empty() {
+            self.stream.reserve_capacity(data.len().min(CHUNK_BYTES_MAX));
+            let capacity = poll_fn(|context| self.stream.poll_capacity(context)).await.ok_or(Gone)??;
+            if capacity > 0 {
+                let chunk = data.split_to(capacity.min(data.len()));
+                self.stream.send_data(chunk, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the call; with the code that it ended with.
+    pub(super) fn finish(mut self, status: &Status) -> Result<Code, Gone> {
+        self.stream.send_trailers(status.trailers())?;
+        Ok(status.code)
+    }
+
+    /// Ready when the client has ended the call.
+    pub(super) fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(context).map(drop)
+    }
+}
+
+/// What is handed to the connection at once, at most: what waits there is memory that nobody counts.
+const CHUNK_BYTES_MAX: usize = 64 << 10;

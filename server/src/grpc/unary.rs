@@ -1,0 +1,199 @@
+//! Unary methods: from a message to a request for the engine, or to an answer that needs none.
+
+use bytes::Bytes;
+use cairn_engine::api::check;
+use cairn_engine::api::etcdserverpb::{
+    AlarmRequest, AuthStatusRequest, AuthStatusResponse, AuthenticateRequest, CompactionRequest, DefragmentRequest,
+    DeleteRangeRequest, HashKvRequest, HashRequest, LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest, ResponseHeader, SnapshotRequest, StatusRequest, TxnRequest,
+};
+use cairn_engine::api::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
+use cairn_engine::api::{Code, Error, Request};
+use prost::Message;
+
+use super::frame;
+use super::method::Method;
+use super::status::Status;
+
+/// What a message leads to.
+#[derive(Debug)]
+pub enum Asked {
+    /// The engine answers.
+    Engine(Request),
+    /// This is the answer: a message with its prefix.
+    Answer(Bytes),
+}
+
+/// What the decoding of requests depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Operations in a transaction.
+    pub txn_ops_max: usize,
+    /// Bytes of a request message.
+    pub message_bytes_max: usize,
+}
+
+/// Reads and checks a request. `header` is for answers that need no engine.
+///
+/// # Errors
+/// If the message is malformed, refused by etcd's static checks, or its method is not unary or not served yet.
+pub fn read(
+    method: Method,
+    message: Bytes,
+    limits: Limits,
+    header: ResponseHeader,
+) -> Result<Asked, Status> {
+    let request = match method {
+        Method::Range => {
+            let request: RangeRequest = decode(message)?;
+            check::check_range(&request)?;
+            Request::Range(request)
+        }
+        Method::Put => {
+            let request: PutRequest = decode(message)?;
+            check::check_put(&request)?;
+            Request::Put(request)
+        }
+        Method::DeleteRange => {
+            let request: DeleteRangeRequest = decode(message)?;
+            check::check_delete_range(&request)?;
+            Request::DeleteRange(request)
+        }
+        Method::Txn => {
+            let request: TxnRequest = decode(message)?;
+            check::check_txn(&request, limits.txn_ops_max)?;
+            Request::Txn(request)
+        }
+        Method::Compact => {
+            let request: CompactionRequest = decode(message)?;
+            check::check_compaction(&request)?;
+            Request::Compact(request)
+        }
+        Method::LeaseGrant => {
+            let mut request: LeaseGrantRequest = decode(message)?;
+            check::check_lease_grant(&request)?;
+            if request.id == 0 {
+                request.id = random_lease_id();
+            }
+            Request::LeaseGrant(request)
+        }
+        Method::LeaseRevoke => Request::LeaseRevoke(decode::<LeaseRevokeRequest>(message)?),
+        Method::LeaseTimeToLive => {
+            Request::LeaseTimeToLive(decode::<LeaseTimeToLiveRequest>(message)?)
+        }
+        Method::LeaseLeases => {
+            decode::<LeaseLeasesRequest>(message)?;
+            Request::LeaseLeases
+        }
+        Method::MemberList => Request::MemberList(decode::<MemberListRequest>(message)?),
+        Method::Alarm => Request::Alarm(decode::<AlarmRequest>(message)?),
+        Method::Status => {
+            decode::<StatusRequest>(message)?;
+            Request::Status
+        }
+        Method::Defragment => {
+            decode::<DefragmentRequest>(message)?;
+            Request::Defragment
+        }
+        Method::Hash => {
+            decode::<HashRequest>(message)?;
+            Request::Hash
+        }
+        Method::HashKv => Request::HashKv(decode::<HashKvRequest>(message)?),
+        Method::AuthStatus => {
+            decode::<AuthStatusRequest>(message)?;
+            // Authentication cannot be enabled in this version.
+            let response =
+                AuthStatusResponse { header: Some(header), enabled: false, auth_revision: 1 };
+            return Ok(answer(&response));
+        }
+        Method::Authenticate => {
+            decode::<AuthenticateRequest>(message)?;
+            return Err(Error::AuthNotEnabled.into());
+        }
+        Method::HealthCheck => {
+            let request: HealthCheckRequest = decode(message)?;
+            if !request.service.is_empty() {
+                return Err(Status::new(Code::NotFound, "unknown service"));
+            }
+            return Ok(answer(&HealthCheckResponse { status: ServingStatus::Serving.into() }));
+        }
+        // Served as streams.
+        Method::RangeStream
+        | Method::Watch
+        | Method::LeaseKeepAlive
+        | Method::Snapshot
+        | Method::Observe
+        | Method::HealthWatch
+        // Not served yet: docs/compat.md says which.
+        | Method::MemberAdd
+        | Method::MemberRemove
+        | Method::MemberUpdate
+        | Method::MemberPromote
+        | Method::MoveLeader
+        | Method::Downgrade
+        | Method::AuthEnable
+        | Method::AuthDisable
+        | Method::UserAdd
+        | Method::UserGet
+        | Method::UserList
+        | Method::UserDelete
+        | Method::UserChangePassword
+        | Method::UserGrantRole
+        | Method::UserRevokeRole
+        | Method::RoleAdd
+        | Method::RoleGet
+        | Method::RoleList
+        | Method::RoleDelete
+        | Method::RoleGrantPermission
+        | Method::RoleRevokePermission
+        | Method::Lock
+        | Method::Unlock
+        | Method::Campaign
+        | Method::Proclaim
+        | Method::Leader
+        | Method::Resign => return Err(Status::unserved(method)),
+    };
+    Ok(Asked::Engine(request))
+}
+
+/// Reads and checks the question of a `RangeStream`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_range_stream(message: Bytes) -> Result<Request, Status> {
+    let request: RangeRequest = decode(message)?;
+    check::check_range_stream(&request)?;
+    Ok(Request::RangeStream(request))
+}
+
+/// Reads the question of a Snapshot.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_snapshot(message: Bytes) -> Result<Request, Status> {
+    decode::<SnapshotRequest>(message)?;
+    Ok(Request::Snapshot)
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// If it is no message of its type.
+pub fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
+    M::decode(message).map_err(|error| {
+        let text = format!("grpc: error unmarshalling request: {error}");
+        Status::new(Code::Internal, text)
+    })
+}
+
+fn answer(message: &impl Message) -> Asked {
+    let append = |out: &mut Vec<u8>| message.encode(out).expect("memory grows");
+    Asked::Answer(frame::message(message.encoded_len(), append))
+}
+
+/// A lease id that nobody can guess or meet by chance: positive, 63 bits.
+fn random_lease_id() -> i64 {
+    let random = getrandom::u64().expect("the kernel has randomness once it runs");
+    i64::try_from(random >> 1).expect("63 bits").max(1)
+}

@@ -1,0 +1,88 @@
+//! Watch: one stream of the engine for one stream of the client.
+
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+
+use bytes::Bytes;
+use cairn_engine::api::etcdserverpb::WatchRequest;
+use cairn_engine::api::{Code, Error};
+use cairn_engine::watch;
+use cairn_io::driver::{Handle, WatchStream};
+
+use super::connection::Receiving;
+use super::send::{Gone, Sending};
+use super::status::Status;
+use super::{frame, unary};
+
+/// What happened on a watch stream.
+enum Happened {
+    Asked(Result<Option<Bytes>, Status>),
+    Owed(watch::Response),
+    Gone,
+}
+
+/// Serves one stream until the client ends it. Its half-close changes nothing: the stream goes on.
+pub(super) async fn serve(
+    mut sending: Sending,
+    mut receiving: Receiving,
+    handle: &Handle,
+) -> Result<Code, Gone> {
+    let stream = handle.watch();
+    let mut asks = true;
+    loop {
+        match next(&mut sending, &mut receiving, &stream, asks).await {
+            Happened::Asked(Ok(Some(message))) => match unary::decode::<WatchRequest>(message) {
+                Ok(request) => stream.send(request),
+                Err(status) => return sending.finish(&status),
+            },
+            Happened::Asked(Ok(None)) => asks = false,
+            Happened::Asked(Err(status)) => return sending.finish(&status),
+            Happened::Owed(response) => send(&mut sending, &stream, handle, response).await?,
+            Happened::Gone => return sending.finish(&Status::from(Error::WatchCanceled)),
+        }
+    }
+}
+
+async fn next(
+    sending: &mut Sending,
+    receiving: &mut Receiving,
+    stream: &WatchStream,
+    asks: bool,
+) -> Happened {
+    let mut asked = pin!(receiving.next());
+    let mut owed = pin!(stream.receive());
+    poll_fn(|context| {
+        if let Poll::Ready(response) = owed.as_mut().poll(context) {
+            return Poll::Ready(Happened::Owed(response));
+        }
+        if asks && let Poll::Ready(message) = asked.as_mut().poll(context) {
+            return Poll::Ready(Happened::Asked(message));
+        }
+        sending.poll_reset(context).map(|()| Happened::Gone)
+    })
+    .await
+}
+
+/// Sends a response, and what follows it at once, in one piece.
+async fn send(
+    sending: &mut Sending,
+    stream: &WatchStream,
+    handle: &Handle,
+    first: watch::Response,
+) -> Result<(), Gone> {
+    let mut data = Vec::new();
+    let mut credit = 0;
+    let mut next = Some(first);
+    while let Some(response) = next {
+        credit += response.encoded_len();
+        frame::append(&mut data, |out| response.encode(handle.header(), out));
+        next = if data.len() < GATHER_BYTES { stream.try_receive() } else { None };
+    }
+    sending.send(Bytes::from(data)).await?;
+    stream.sent(credit);
+    Ok(())
+}
+
+/// Responses are gathered up to this size before they are sent.
+const GATHER_BYTES: usize = 64 << 10;
