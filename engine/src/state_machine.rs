@@ -133,22 +133,31 @@ impl StateMachine {
     }
 
     fn renew(&mut self, leases: Vec<LeaseId>) -> Applied {
+        // Keys that are not to be trusted are not deleted, either: their lease goes when the alarm is gone.
+        let may_end = !self.alarms.is_raised(AlarmKind::Corrupt);
         let mut changes = Vec::new();
-        let renewed = leases
-            .into_iter()
-            .map(|id| {
-                // Past its deadline it has ended already, though nobody said so yet (E1).
-                changes.extend(self.end_if_due(id));
-                (id, self.lessor.renew(id, self.time).unwrap_or(0))
-            })
-            .collect();
+        let mut renewed = Vec::with_capacity(leases.len());
+        for id in leases {
+            // Past its deadline it has ended already, though nobody said so yet (E1).
+            if self.is_due(id) {
+                if may_end {
+                    changes.extend(self.end_lease(id));
+                }
+                renewed.push((id, 0));
+            } else {
+                renewed.push((id, self.lessor.renew(id, self.time).unwrap_or(0)));
+            }
+        }
         Applied { outcome: Ok(Outcome::Renewed(renewed)), changes }
+    }
+
+    fn is_due(&self, id: LeaseId) -> bool {
+        self.lessor.get(id).is_some_and(|lease| lease.deadline <= self.time)
     }
 
     /// Ends a lease that is past its deadline (E1).
     fn end_if_due(&mut self, id: LeaseId) -> Option<Changes> {
-        let due = self.lessor.get(id).is_some_and(|lease| lease.deadline <= self.time);
-        if due { self.end_lease(id) } else { None }
+        if self.is_due(id) { self.end_lease(id) } else { None }
     }
 
     /// Ends a lease and deletes its keys, in order, in one revision.
@@ -226,7 +235,7 @@ impl AlarmKind {
         }
     }
 
-    /// The kind that a message names; `None` for the absence of an alarm, and for kinds of the future.
+    /// The kind that a message names; `None` for the absence of an alarm.
     pub fn from_message(alarm: AlarmType) -> Option<Self> {
         match alarm {
             AlarmType::None => None,
@@ -267,7 +276,11 @@ impl Alarms {
     }
 
     fn apply(&mut self, request: &AlarmRequest) -> AlarmResponse {
-        let kind = AlarmKind::from_message(request.alarm());
+        let Ok(alarm) = AlarmType::try_from(request.alarm) else {
+            // A kind of the future, which nobody here can have raised.
+            return AlarmResponse::default();
+        };
+        let kind = AlarmKind::from_message(alarm);
         let member = MemberId(request.member_id);
         let changed = match (request.action(), kind) {
             (AlarmAction::Get, kind) => return self.list(kind),
@@ -322,4 +335,72 @@ impl Alarms {
 
 fn alarm_member((kind, member): (AlarmKind, MemberId)) -> AlarmMember {
     AlarmMember { member_id: member.0, alarm: kind.to_message().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::etcdserverpb::LeaseGrantRequest;
+    use crate::ids::MemberId;
+    use bytes::Bytes;
+
+    /// A lease of two seconds with one key on it.
+    fn with_lease() -> StateMachine {
+        let mut state = StateMachine::default();
+        let grant = Command::LeaseGrant(LeaseGrantRequest { ttl: 2, id: 7 });
+        assert!(state.apply(ClusterTime(0), grant).outcome.is_ok());
+        let put = PutRequest { key: Bytes::from_static(b"a"), lease: 7, ..PutRequest::default() };
+        assert!(state.apply(ClusterTime(0), Command::Put(put)).outcome.is_ok());
+        state
+    }
+
+    fn renew(state: &mut StateMachine, time: u64) -> Vec<(LeaseId, i64)> {
+        let applied = state.apply(ClusterTime(time), Command::LeaseRenew(alloc::vec![LeaseId(7)]));
+        let Ok(Outcome::Renewed(renewed)) = applied.outcome else { panic!("{applied:?}") };
+        renewed
+    }
+
+    fn alarm(action: AlarmAction, alarm: i32) -> Command {
+        Command::Alarm(AlarmRequest { action: action.into(), member_id: 1, alarm })
+    }
+
+    fn alarms(state: &mut StateMachine, command: Command) -> usize {
+        let applied = state.apply(ClusterTime(0), command);
+        let Ok(Outcome::Response(Response::Alarm(response))) = applied.outcome else {
+            panic!("{applied:?}")
+        };
+        response.alarms.len()
+    }
+
+    #[test]
+    fn a_lease_that_is_past_its_deadline_is_not_renewed_but_ends() {
+        let mut state = with_lease();
+        assert_eq!(renew(&mut state, 1999), [(LeaseId(7), 2)]);
+        assert_eq!(state.store.key_count(), 1);
+        assert_eq!(renew(&mut state, 3999), [(LeaseId(7), 0)]);
+        assert_eq!((state.store.key_count(), state.lessor.len()), (0, 0));
+        state.check();
+    }
+
+    #[test]
+    fn no_renewal_deletes_the_keys_of_a_corrupt_cluster() {
+        let mut state = with_lease();
+        let corrupt = AlarmType::Corrupt.into();
+        assert_eq!(alarms(&mut state, alarm(AlarmAction::Activate, corrupt)), 1);
+        assert_eq!(renew(&mut state, 2000), [(LeaseId(7), 0)], "it has ended all the same");
+        assert_eq!((state.store.key_count(), state.store.revision()), (1, 2));
+        assert_eq!(alarms(&mut state, alarm(AlarmAction::Deactivate, corrupt)), 1);
+        assert_eq!(renew(&mut state, 2000), [(LeaseId(7), 0)]);
+        assert_eq!((state.store.key_count(), state.store.revision()), (0, 3));
+    }
+
+    #[test]
+    fn nobody_has_raised_an_alarm_of_the_future() {
+        const FUTURE: i32 = 3;
+        let mut state = StateMachine::default();
+        assert_eq!(alarms(&mut state, alarm(AlarmAction::Activate, FUTURE)), 0);
+        assert!(state.alarms.raise(AlarmKind::NoSpace, MemberId(1)));
+        assert_eq!(alarms(&mut state, alarm(AlarmAction::Get, FUTURE)), 0);
+        assert_eq!(alarms(&mut state, alarm(AlarmAction::Get, AlarmType::None.into())), 1);
+    }
 }

@@ -2,11 +2,13 @@
 //!
 //! The same [`Replica`](cairn_engine::Replica) and [`Shard`](cairn_engine::Shard) that serve in production run
 //! here, with simulated disks ([`disk`]), clocks ([`clock`]) and a network ([`network`]), in a [`world`] in which
-//! chance, from a seed, decides what happens next. A [`script`] tells a story instead.
+//! chance, from a seed, decides what happens next. A [`script`] tells a story instead. The [`model`] says what is
+//! right: etcd's key space without any cleverness.
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod disk;
+pub mod model;
 pub mod network;
 pub mod random;
 pub mod script;

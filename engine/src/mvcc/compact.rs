@@ -3,7 +3,8 @@
 //! What readers see changes the moment the compact revision moves. The records that nobody can read any more
 //! are found by going once over the changes since the last compaction: each change at or below the compact
 //! revision makes the record that it replaced unreadable, and so is a tombstone below it. The work follows
-//! what is newly compacted, never the size of the store.
+//! what is newly compacted, never the size of the store. All changes of the compact revision itself stay until
+//! the next compaction (M5).
 
 use alloc::vec::Vec;
 
@@ -32,10 +33,10 @@ impl Store {
         if revision > self.view.revision {
             return Err(Error::FutureRev);
         }
-        // A tombstone at exactly the last compact revision stayed (M5): the sweep begins with it again.
-        let cursor = self
-            .sweep
-            .map_or_else(|| Revision::first_of(self.view.compacted), |sweep| sweep.cursor);
+        // The changes of exactly the last compact revision stayed (M5): begin with them again, even if the last
+        // sweep is not over but already behind them.
+        let kept = Revision::first_of(self.view.compacted);
+        let cursor = self.sweep.map_or(kept, |sweep| sweep.cursor.min(kept));
         self.view.compacted = revision;
         self.sweep = Some(Sweep { cursor, end: revision });
         Ok(())
@@ -53,7 +54,11 @@ impl Store {
 
     /// Looks at up to `changes_max` changes and removes what they made unreadable; returns how many records
     /// went. The sweep is over when [`Store::sweeping`] says so.
+    ///
+    /// # Panics
+    /// If `changes_max` is zero: that would go on for ever.
     pub fn sweep(&mut self, changes_max: usize) -> usize {
+        assert!(changes_max > 0, "a slice holds something");
         let Some(sweep) = self.sweep else { return 0 };
         let end = Revision::first_of(sweep.end + 1);
         let slice: Vec<Record> = self
@@ -65,9 +70,12 @@ impl Store {
             .collect();
         let mut removed = 0;
         for record in &slice {
-            removed += usize::from(self.remove(record.chain().prev));
-            if record.is_tombstone() && record.revision().main < sweep.end {
-                removed += usize::from(self.remove(record.revision()));
+            let replaced = record.chain().prev;
+            let buried = record.is_tombstone().then_some(record.revision());
+            for gone in [Some(replaced), buried].into_iter().flatten() {
+                if gone.main < sweep.end {
+                    removed += usize::from(self.remove(gone));
+                }
             }
         }
         self.sweep = match slice.last() {

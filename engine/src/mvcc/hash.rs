@@ -39,8 +39,7 @@ impl View {
         let mut hash = crc32c::crc32c(b"key");
         for record in self.records().take_while(|record| record.revision().main <= revision) {
             let at = record.revision();
-            let compacted = at.main <= self.compacted;
-            if compacted && superseded.as_ref().is_some_and(|set| set.contains(&at)) {
+            if at.main <= self.compacted && superseded.contains(&at) {
                 continue;
             }
             if at.main == self.compacted && record.is_tombstone() {
@@ -55,23 +54,25 @@ impl View {
         Ok(KvHash { hash, compacted: self.compacted, revision })
     }
 
-    /// The changes at or below the compact revision that do not show any more at `revision`.
-    ///
-    /// `None` where no key at all shows at `revision`: etcd then filters nothing.
-    fn superseded(&self, revision: i64, sweep: Option<Sweep>) -> Option<BTreeSet<Revision>> {
+    /// The changes at or below the compact revision that do not count: those that do not show any more at
+    /// `revision`. Where no key at all shows, etcd counts whatever its compaction has left.
+    fn superseded(&self, revision: i64, sweep: Option<Sweep>) -> BTreeSet<Revision> {
+        let mut superseded = BTreeSet::new();
         if self.compacted == NEVER_COMPACTED {
-            return None;
+            return superseded;
         }
         let everything = crate::api::KeyRange::prefix(bytes::Bytes::new());
-        self.at(revision, &everything).next()?;
-        let from = sweep.map_or_else(|| Revision::first_of(self.compacted), |sweep| sweep.cursor);
-        let mut superseded = BTreeSet::new();
-        for record in self.history_from(from).take_while(|r| r.revision().main <= revision) {
+        let shows = self.at(revision, &everything).next().is_some();
+        let last = if shows { revision } else { self.compacted };
+        // What was replaced at exactly the compact revision is still there, behind the sweep, too (M5).
+        let last_kept = Revision::first_of(self.compacted);
+        let from = sweep.map_or(last_kept, |sweep| sweep.cursor.min(last_kept));
+        for record in self.history_from(from).take_while(|r| r.revision().main <= last) {
             superseded.insert(record.chain().prev);
             if record.is_tombstone() {
                 superseded.insert(record.revision());
             }
         }
-        Some(superseded)
+        superseded
     }
 }

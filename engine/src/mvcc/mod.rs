@@ -22,7 +22,8 @@
 //! - M2 A key is in K or in D, never in both.
 //! - M3 Every record of K and of D is in R.
 //! - M4 What is needed to read at the compact revision or above is in R. What is not needed goes, in slices.
-//! - M5 The tombstone at exactly the compact revision stays: a watch that starts there is owed its event.
+//! - M5 Every change at exactly the compact revision stays, tombstones and what was replaced at once included: a
+//!   watch that starts there is owed its event.
 
 pub mod compact;
 pub mod hash;

@@ -147,11 +147,15 @@ impl Write<'_> {
         Revision { main, sub }
     }
 
+    /// Where the next version of a key stands. What lies below the compact revision counts as gone, whether it
+    /// was swept or not: members sweep at their own pace and still write the same bytes.
     fn chain_of(&self, key: &[u8], before: Option<&Record>) -> Chain {
         let view = &self.store.view;
-        let grave = || view.graves.get(key).map(|item| &item.0);
+        let stays = |revision: Revision| revision.main >= view.compacted;
+        let grave =
+            || view.graves.get(key).map(|item| &item.0).filter(|grave| stays(grave.revision()));
         before.or_else(grave).map_or_else(Chain::default, |newest| {
-            Chain::after(newest, |jump| view.record(jump).cloned())
+            Chain::after(newest, |jump| view.record(jump).filter(|_| stays(jump)).cloned())
         })
     }
 

@@ -168,12 +168,15 @@ impl Replica {
     /// When [`Input::Wake`] is due; it may lie in the past.
     pub fn deadline(&self) -> Option<Time> {
         let sweeping = self.state.store.sweeping().map(|_| self.now);
+        // What is not proposed wakes nobody, or it would do so without end.
+        let leases =
+            if self.may_end_leases() { self.keeper.deadline(&self.state.lessor) } else { None };
         [
             Some(self.raft.deadline()),
             self.wal.deadline(),
             self.proposals.deadline(),
             self.reads.deadline(),
-            self.keeper.deadline(&self.state.lessor),
+            leases,
             sweeping,
         ]
         .into_iter()
@@ -297,13 +300,17 @@ impl Replica {
             let command = Command::LeaseRenew(renewals.keys().copied().collect());
             self.propose(&command, Waiter::Renewals(renewals));
         }
-        // A corrupt cluster changes nothing, so its leases do not end, either.
-        if !self.state.alarms.is_raised(AlarmKind::Corrupt)
+        if self.may_end_leases()
             && let Some(command) =
                 self.keeper.due(self.now, &self.state.lessor, &self.config.limits)
         {
             self.propose(&command, Waiter::Nobody);
         }
+    }
+
+    /// A corrupt cluster changes nothing, so its leases do not end, either.
+    fn may_end_leases(&self) -> bool {
+        !self.state.alarms.is_raised(AlarmKind::Corrupt)
     }
 
     /// Notices that this member began or ceased to lead.

@@ -79,6 +79,9 @@ const CHUNK_BYTES_GOAL: usize = 256 << 10;
 /// No reader accepts a larger body: requests are limited far below.
 const CHUNK_BYTES_MAX: usize = 1 << 30;
 
+/// Stands for the compact revision where no sweep is under way; 0 is one that can be swept up to.
+const NO_SWEEP: i64 = -1;
+
 fn chunk_checksum(section: u8, sequence: u32, body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&[section]);

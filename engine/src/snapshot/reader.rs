@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use prost::encoding::decode_varint;
 
 use super::{
-    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, FORMAT, MAGIC, Position, Section, chunk_checksum,
+    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, FORMAT, MAGIC, NO_SWEEP, Position, Section, chunk_checksum,
 };
 use crate::convert::{to_u64, to_usize};
 use crate::ids::{ClusterId, LeaseId, MemberId};
@@ -174,7 +174,7 @@ impl Reader {
         let (main, sub) = (body.get_i64_le(), body.get_u64_le());
         let cursor = Revision { main, sub: u32::try_from(sub).map_err(|_| corrupt)? };
         let end = body.get_i64_le();
-        let sweep = (end != 0).then_some(Sweep { cursor, end });
+        let sweep = (end != NO_SWEEP).then_some(Sweep { cursor, end });
         Ok(Header { position, time, revision, compacted, sweep })
     }
 

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use prost::encoding::encode_varint;
 
 use super::{
-    CHUNK_BYTES_GOAL, CHUNK_HEADER_BYTES, FORMAT, MAGIC, Position, Section, chunk_checksum,
+    CHUNK_BYTES_GOAL, CHUNK_HEADER_BYTES, FORMAT, MAGIC, NO_SWEEP, Position, Section,
+    chunk_checksum,
 };
 use crate::convert::to_u64;
 use crate::cow::CowTree;
@@ -117,7 +118,7 @@ impl SnapshotWriter {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT.to_le_bytes());
         out.extend_from_slice(&[0; 6]); // incompatible features, and room
-        let sweep = self.sweep.unwrap_or(Sweep { cursor: Revision::ZERO, end: 0 });
+        let sweep = self.sweep.unwrap_or(Sweep { cursor: Revision::ZERO, end: NO_SWEEP });
         for number in [
             self.cluster.0,
             self.position.index.0,
