@@ -50,13 +50,17 @@ impl DataDir {
     /// [`Error::Held`] if another process has it, [`Error::Failed`] otherwise.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let failed = |action| move |error| Error::Failed { action, path: path.into(), error };
-        if !path.is_dir() {
+        let is_missing =
+            |directory: &&Path| !directory.as_os_str().is_empty() && !directory.is_dir();
+        let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+        if !missing.is_empty() {
             DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create"))?;
-            let parent = match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                Some(_) | None => Path::new("."),
-            };
-            File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync"))?;
+        }
+        // Files that are synced in here are lost in a crash if a directory above them is.
+        for made in missing {
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = File::open(parent.unwrap_or_else(|| Path::new(".")));
+            parent.and_then(|parent| parent.sync_all()).map_err(failed("sync"))?;
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

@@ -10,8 +10,8 @@
 //!
 //! - A front that feeds core 0 waits in [`Sender::send`] when the box is full, so it stops reading its
 //!   sockets, and TCP slows the clients down.
-//! - Core 0 must never wait for a front, or the two wait for each other. It uses [`Sender::try_send`] on a box
-//!   sized for everything that may be outstanding; "full" then means that the front has stopped
+//! - Core 0 must never wait for a front, or the two wait for each other. It uses [`Sender::try_send`] on a
+//!   box sized for everything that may be outstanding; "full" then means that the front has stopped
 //!   taking its mail, which is a bug or a stall, not load.
 //!
 //! tokio's channel does the work: its waker is all a runtime needs, and glommio takes foreign wakes. The

@@ -7,10 +7,10 @@
 //!
 //! - Every task counts ([`Meter`]): `woken` when it becomes runnable, `answered` when it is polled for
 //!   that. So `woken > answered` means "has work", and a moving `answered` means "turns".
-//! - One thread samples all executors. Work without a turn over [`STALL`], while the kernel says that the
-//!   thread sleeps, is a stall: the thread is sent a signal whose handler does nothing. The system call in which
-//!   it sleeps returns `EINTR`, which both runtimes take as "look again". Again at every further sample, since
-//!   the executor may park in the same way.
+//! - One thread samples all executors. Work without a turn over 5 ms, while the kernel says that the
+//!   thread sleeps, is a stall: the thread is sent a signal whose handler does nothing. The system call in
+//!   which it sleeps returns `EINTR`, which both runtimes take as "look again". Again at every further
+//!   sample, since the executor may park in the same way.
 //! - A stall that survives wakes for longer than a limit ends the process with [`EXIT_STALLED`]: a stopped
 //!   member is safe, one that looks alive and does not turn is not.
 //!
@@ -155,7 +155,8 @@ pub struct Counters {
     pub delays: AtomicU64,
     /// The longest of these.
     pub delay_longest_ns: AtomicU64,
-    /// Polls that took 5 ms or more: work that should be cut in slices, or a blocking call.
+    /// Polls that took 5 ms or more: work that should be cut in slices, a blocking call, or a thread that
+    /// lost its CPU in the middle.
     pub long_polls: AtomicU64,
     /// The longest of these.
     pub long_poll_longest_ns: AtomicU64,
@@ -217,20 +218,20 @@ impl Pulse {
         let watch = {
             let running = Arc::clone(&running);
             move || {
-                let mut moved_ns = monotonic_ns();
+                let mut load = Load::default();
                 while running.load(Ordering::Relaxed) {
-                    let now = monotonic_ns();
+                    let now_ns = monotonic_ns();
+                    let (mut is_clear, mut turns) = (true, 0);
                     for executor in &mut watched {
-                        if executor.sample(now, &counters) {
-                            moved_ns = now;
-                        }
+                        is_clear &= executor.sample(now_ns, &counters) == State::Clear;
+                        turns += executor.answered;
                         if u128::from(executor.asleep) > limit {
                             (config.last_words)(&executor.stalled());
                             std::process::exit(EXIT_STALLED);
                         }
                     }
-                    let idle = now - moved_ns > saturating_ns(IDLE_AFTER);
-                    thread::park_timeout(if idle { IDLE_SAMPLE } else { STALL });
+                    let is_idle = !load.is_busy(now_ns, turns) && is_clear;
+                    thread::park_timeout(if is_idle { IDLE_SAMPLE } else { STALL });
                 }
             }
         };
@@ -252,10 +253,34 @@ impl Drop for Pulse {
 /// Work without a turn for this long is a stall, and the distance of samples. Long against a poll (50 us)
 /// and a preemption period (1 ms), short against a heartbeat (100 ms).
 const STALL: Duration = Duration::from_millis(5);
-/// The distance of samples in an idle process: 20 per second cost 0.03 % of a core.
+/// The distance of samples while all is well and little happens. Heartbeats do not notice 50 ms; each sample
+/// costs up to 50 us where it wakes an idle virtual machine, so 0.1 % of a core.
 const IDLE_SAMPLE: Duration = Duration::from_millis(50);
-/// A process in which nothing moved for so long is idle.
-const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// A process with fewer turns in a second is idle: heartbeats and timers, but no clients.
+const BUSY_TURNS: u64 = 200;
+/// Over how long turns are counted to tell.
+const BUSY_WINDOW: Duration = Duration::from_secs(1);
+
+/// How busy the executors are together.
+#[derive(Default)]
+struct Load {
+    window_began_ns: u64,
+    /// Turns, ever, when the window began.
+    turns_before: u64,
+    was_busy: bool,
+}
+
+impl Load {
+    /// Whether there were many turns in this window or the one before it.
+    fn is_busy(&mut self, now_ns: u64, turns: u64) -> bool {
+        let busy = turns - self.turns_before >= BUSY_TURNS;
+        let answer = busy || self.was_busy;
+        if now_ns - self.window_began_ns >= saturating_ns(BUSY_WINDOW) {
+            *self = Self { window_began_ns: now_ns, turns_before: turns, was_busy: busy };
+        }
+        answer
+    }
+}
 
 /// One executor as the pulse sees it.
 struct Watched {
@@ -326,12 +351,12 @@ impl Watched {
         Self { meter, state, answered: 0, asleep: 0, counted_stall: false, counted_delay: false }
     }
 
-    /// Takes a sample and acts on it; says whether this executor needs to be watched closely.
-    fn sample(&mut self, now_ns: u64, counters: &Counters) -> bool {
+    /// Takes a sample and acts on it.
+    fn sample(&mut self, now_ns: u64, counters: &Counters) -> State {
         let thread = self.meter.thread();
         if thread == 0 {
             self.state = State::Clear;
-            return false;
+            return self.state;
         }
         let reading = self.meter.read();
         let turned = reading.answered != self.answered;
@@ -364,7 +389,7 @@ impl Watched {
                 self.counted_delay = false;
             }
         }
-        turned || self.state != State::Clear
+        self.state
     }
 
     fn stalled(&self) -> Stalled {
@@ -458,7 +483,7 @@ mod tests {
             watched.sample(now_ns, &counters)
         };
         while watched.asleep < 4 {
-            assert!(sample(&mut watched));
+            assert_ne!(sample(&mut watched), State::Clear);
         }
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         assert_eq!(count(&counters.stalls), 1);
@@ -468,15 +493,26 @@ mod tests {
         let stalled = watched.stalled();
         assert_eq!((stalled.core, stalled.waiting, stalled.samples), (3, 1, 4));
         meter.count_answered();
-        assert!(sample(&mut watched));
-        assert!(!sample(&mut watched));
+        assert_eq!(sample(&mut watched), State::Clear);
         assert_eq!(watched.asleep, 0);
         // What a finished executor has left undone is no stall.
         meter.count_woken();
         meter.detach();
-        assert!(!sample(&mut watched));
+        assert_eq!(sample(&mut watched), State::Clear);
         go_on.send(()).unwrap();
         sleeper.join().unwrap();
+    }
+
+    #[test]
+    fn load_is_seen_at_once_and_forgotten_after_a_second() {
+        let mut load = Load::default();
+        assert!(!load.is_busy(0, 0));
+        assert!(!load.is_busy(5 * MS, 199));
+        assert!(load.is_busy(10 * MS, 200));
+        assert!(load.is_busy(1000 * MS, 200));
+        assert!(load.is_busy(1500 * MS, 210));
+        assert!(load.is_busy(2000 * MS, 210));
+        assert!(!load.is_busy(2050 * MS, 210));
     }
 
     #[test]

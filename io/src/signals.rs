@@ -64,9 +64,8 @@ impl Blocked {
             while let Ok(number) = set.wait() {
                 let Some(signal) = Signal::from_number(number) else { continue };
                 if sender.send(signal).is_err() {
-                    // Nobody listens any more: what comes now has its usual effect.
-                    drop(set.unblock());
-                    break;
+                    // Nobody listens any more.
+                    die_by(signal);
                 }
             }
         };

@@ -1,7 +1,8 @@
-//! Where io_uring is refused, the reason is known and tokio does the work.
+//! Where `io_uring` is refused, the reason is known and tokio does the work.
 //!
 //! A filter or a limit cannot be taken back, so each test runs itself again in a child process, told apart by
 //! an environment variable, and looks at what the child prints and how it ends.
+#![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
 
 use core::net::SocketAddr;
 use std::io::{Read as _, Write as _};

@@ -1,4 +1,5 @@
 //! What a process asks of its system once: a directory, limits.
+#![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
 
 use core::time::Duration;
 use std::fs;
@@ -62,12 +63,9 @@ fn the_directory_is_held_by_one_process() {
     let path = scratch("held");
     let mut holder = child("the_directory_is_held_by_one_process", path.to_str().unwrap());
     wait_for(&mut BufReader::new(holder.stdout.take().unwrap()), "held");
-    match DataDir::open(&path).unwrap_err() {
-        datadir::Error::Held { holder: Some(process), .. } => assert_eq!(process, holder.id()),
-        error => panic!("{error}"),
-    }
-    let message = DataDir::open(&path).unwrap_err().to_string();
-    let process = holder.id();
+    let error = DataDir::open(&path).unwrap_err();
+    assert!(matches!(error, datadir::Error::Held { .. }), "{error}");
+    let (message, process) = (error.to_string(), holder.id());
     assert_eq!(
         message,
         format!("data directory {} is in use by process {process}", path.display())

@@ -1,9 +1,15 @@
-//! The pulse under contention, briefly, and the end of a process whose executor cannot be woken. The long form
-//! is the example `stress`.
+//! The pulse under contention, briefly, and the end of a process whose executor cannot be woken. The long
+//! form is the example `stress`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "the linter does not see that helpers of tests are tests"
+)]
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender as Reply, channel};
 use std::thread;
@@ -13,6 +19,7 @@ use cairn_io::mailbox::{Receiver, Sender, mailbox};
 use cairn_io::probe::{Choice, Kind, select};
 use cairn_io::pulse::{Config, Counters, EXIT_STALLED, Meter, Pulse};
 use cairn_io::runtime::{Plan, Program, Runtime, launch};
+use rustix::process::{Pid, Signal, kill_process};
 
 const SECONDS: u64 = 3;
 const SPINNERS: usize = 4;
@@ -155,6 +162,49 @@ fn an_executor_that_cannot_be_woken_ends_the_process() {
     let words = "words: executor 7 slept through 11 signals, 5 ms apart, with 1 runnable tasks: \
                  ending the process (exit code 75)";
     assert!(text.contains(words), "{text}");
+}
+
+/// SIGSTOP stops the executor and the pulse alike, so no time has passed for the one that measures it.
+#[test]
+fn a_pause_of_the_whole_process_is_no_stall() {
+    const CHILD: &str = "CAIRN_IO_PAUSED";
+    #[derive(Clone)]
+    struct Works;
+    impl Program for Works {
+        type Seat = ();
+        type Output = ();
+        async fn run<R: Runtime>(self, _core: usize, (): ()) {
+            println!("ready");
+            let end = R::now() + 2_000_000_000;
+            while R::now() < end {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    if std::env::var_os(CHILD).is_some() {
+        let config = Config { limit: Duration::from_millis(200), ..Config::default() };
+        let plan = Plan { pulse: Some(config), ..Plan::default() };
+        let kind = select(Choice::Auto).unwrap().kind;
+        launch(kind, plan, Works, vec![()]).unwrap();
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_pause_of_the_whole_process_is_no_stall", "--nocapture"])
+        .env(CHILD, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("ready") {
+        assert!(output.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    let process = Pid::from_raw(child.id().cast_signed()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    thread::sleep(Duration::from_secs(1));
+    kill_process(process, Signal::CONT).unwrap();
+    output.read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success(), "{text}");
 }
 
 /// A poll that takes long is counted and ends nothing, however low the limit.

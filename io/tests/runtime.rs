@@ -1,4 +1,5 @@
 //! The two runtimes do the same: every test here runs on both.
+#![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
 
 use core::cell::{Cell, RefCell};
 use core::future::Future;
@@ -124,30 +125,21 @@ fn a_connection_echoes<R: Executor>() {
 }
 
 fn a_unix_socket_echoes<R: Executor>() {
-    let path = std::env::temp_dir().join(format!(
-        "cairn-io-{}-{:?}",
-        std::process::id(),
-        R::default_name()
-    ));
+    let name = core::any::type_name::<R>().replace("::", "-");
+    let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
     let address = Address::Unix(path.clone());
-    block_on::<R, _>(move || {
-        let address = address.clone();
-        async move {
-            let listener = R::bind(&address).unwrap();
-            let client = async {
-                let mut connection = R::connect(&address).await.unwrap();
-                connection.write_all(b"hello").await.unwrap();
-                connection.shutdown().await.unwrap();
-                let mut answer = Vec::new();
-                connection.read_to_end(&mut answer).await.unwrap();
-                assert_eq!(answer, b"hello");
-            };
-            R::spawn(async move {
-                let (stream, _) = R::accept(&listener).await.unwrap();
-                echo(Box::new(stream)).await;
-            });
-            client.await;
-        }
+    block_on::<R, _>(move || async move {
+        let listener = R::bind(&address).unwrap();
+        R::spawn(async move {
+            let (stream, _) = R::accept(&listener).await.unwrap();
+            echo(Box::new(stream)).await;
+        });
+        let mut connection = R::connect(&address).await.unwrap();
+        connection.write_all(b"hello").await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"hello");
     });
     // The socket file is a leftover now: nobody listens, so it is replaced.
     let address = Address::Unix(path.clone());
@@ -157,16 +149,6 @@ fn a_unix_socket_echoes<R: Executor>() {
     assert_eq!(taken.to_string(), format!("unix:{} is in use by another process", path.display()));
     drop(again);
     std::fs::remove_file(path).unwrap();
-}
-
-trait Named {
-    fn default_name() -> String;
-}
-
-impl<R: Runtime> Named for R {
-    fn default_name() -> String {
-        std::any::type_name::<R>().replace("::", "-")
-    }
 }
 
 fn vectored_writes_arrive_in_order<R: Executor>() {
@@ -217,18 +199,18 @@ fn a_refused_connection_is_an_error<R: Executor>() {
     });
 }
 
-struct CountsDrops(Arc<std::sync::atomic::AtomicU32>);
+struct CountsDrops(Arc<core::sync::atomic::AtomicU32>);
 
 impl Drop for CountsDrops {
     fn drop(&mut self) {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.0.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
     }
 }
 
 fn tasks_end_with_their_executor<R: Executor>() {
     let prepared = listener::bind(&any_port(), NonZeroUsize::MIN).unwrap().pop().unwrap();
     let Address::Tcp(address) = prepared.address().unwrap() else { panic!("TCP") };
-    let drops = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let drops = Arc::new(core::sync::atomic::AtomicU32::new(0));
     let counted = Arc::clone(&drops);
     let client = thread::spawn(move || {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -256,17 +238,21 @@ fn tasks_end_with_their_executor<R: Executor>() {
             R::sleep(Duration::from_millis(5)).await;
         }
     });
-    assert_eq!(drops.load(std::sync::atomic::Ordering::SeqCst), 4);
+    assert_eq!(drops.load(core::sync::atomic::Ordering::SeqCst), 4);
     client.join().unwrap();
     // The listener is closed too.
     assert!(TcpStream::connect(address).is_err());
 }
 
 fn tasks_that_are_spawned_while_closing_end_too<R: Executor>() {
-    struct Spawns<R: Runtime>(u32, Arc<std::sync::atomic::AtomicU32>, core::marker::PhantomData<R>);
+    struct Spawns<R: Runtime>(
+        u32,
+        Arc<core::sync::atomic::AtomicU32>,
+        core::marker::PhantomData<R>,
+    );
     impl<R: Runtime> Drop for Spawns<R> {
         fn drop(&mut self) {
-            self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            self.1.fetch_add(1, core::sync::atomic::Ordering::SeqCst);
             if self.0 > 0 {
                 let next = Self(self.0 - 1, Arc::clone(&self.1), self.2);
                 R::spawn(async move {
@@ -276,7 +262,7 @@ fn tasks_that_are_spawned_while_closing_end_too<R: Executor>() {
             }
         }
     }
-    let drops = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let drops = Arc::new(core::sync::atomic::AtomicU32::new(0));
     let counted = Arc::clone(&drops);
     block_on::<R, _>(move || {
         let first = Spawns::<R>(5, Arc::clone(&counted), core::marker::PhantomData);
@@ -287,7 +273,7 @@ fn tasks_that_are_spawned_while_closing_end_too<R: Executor>() {
             });
         }
     });
-    assert_eq!(drops.load(std::sync::atomic::Ordering::SeqCst), 6);
+    assert_eq!(drops.load(core::sync::atomic::Ordering::SeqCst), 6);
 }
 
 fn one_task_waits_for_forty_thousand_senders<R: Executor>() {

@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::future::{Future, poll_fn};
 use core::marker::PhantomData;
 use core::pin::pin;
+use core::sync::atomic::Ordering;
 use core::task::Poll;
 use core::time::Duration;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use cairn_engine::api::{Request, Response};
 use cairn_engine::raft::RoleName;
 use cairn_io::driver::Handle;
+use cairn_io::pulse::Counters;
 use cairn_io::runtime::Runtime;
 use prometheus::IntGauge;
 
@@ -43,7 +45,7 @@ struct Inner {
     handle: Handle,
     limits: Limits,
     metrics: Arc<Metrics>,
-    version: String,
+    stalls: Arc<Counters>,
     stopping: Cell<bool>,
     connections: Cell<usize>,
 }
@@ -56,9 +58,15 @@ impl<R: Runtime> Clone for Context<R> {
 
 impl<R: Runtime> Context<R> {
     /// A server that asks `handle`.
-    pub fn new(handle: Handle, limits: Limits, metrics: Arc<Metrics>, version: String) -> Self {
+    pub fn new(
+        handle: Handle,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        stalls: Arc<Counters>,
+    ) -> Self {
         let (stopping, connections) = (Cell::new(false), Cell::new(0));
-        Self(Rc::new(Inner { handle, limits, metrics, version, stopping, connections }), PhantomData)
+        let inner = Inner { handle, limits, metrics, stalls, stopping, connections };
+        Self(Rc::new(inner), PhantomData)
     }
 
     /// The way to the engine.
@@ -76,17 +84,13 @@ impl<R: Runtime> Context<R> {
         &self.0.metrics
     }
 
-    /// The version that clients see.
-    pub fn version(&self) -> &str {
-        &self.0.version
-    }
-
     /// Sets the gauges that are read off the engine.
     pub async fn refresh_metrics(&self) {
         let metrics = self.metrics();
         let Ok(Response::Status(answer)) = self.handle().ask(Request::Status).await else { return };
         let status = answer.status;
-        let set = |gauge: &IntGauge, number: u64| gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        let set =
+            |gauge: &IntGauge, number: u64| gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
         metrics.has_leader.set(i64::from(status.leader.is_some()));
         metrics.is_leader.set(i64::from(status.role == RoleName::Leader));
         set(&metrics.proposals_committed, status.commit.0);
@@ -96,6 +100,11 @@ impl<R: Runtime> Context<R> {
         metrics.revision.set(status.revision);
         metrics.compact_revision.set(status.compacted);
         set(&metrics.keys, u64::try_from(status.keys).expect("64 bits"));
+        set(&metrics.stalls, self.0.stalls.stalls.load(Ordering::Relaxed));
+        set(
+            &metrics.stall_longest_us,
+            self.0.stalls.stall_longest_ns.load(Ordering::Relaxed) / 1000,
+        );
     }
 
     /// Waits for something, but not for ever; `None`: it took too long.

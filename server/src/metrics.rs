@@ -10,8 +10,8 @@ use core::time::Duration;
 use cairn_engine::api::Code;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    exponential_buckets,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, exponential_buckets,
 };
 
 use crate::grpc::method::{METHODS, Method};
@@ -89,10 +89,20 @@ impl Metrics {
         let process = Box::new(ProcessCollector::for_self());
         registry.register(process).expect("the first of its names");
         let made = Maker(&registry);
-        made.fact("etcd_server_version", "Which version is running.", "server_version", &facts.version);
+        made.fact(
+            "etcd_server_version",
+            "Which version is running.",
+            "server_version",
+            &facts.version,
+        );
         made.fact("etcd_server_id", "The member's id in hexadecimal.", "server_id", &facts.member);
         let cluster_version = facts.version.rsplit_once('.').map_or("", |(minor, _)| minor);
-        made.fact("etcd_cluster_version", "The cluster's version.", "cluster_version", cluster_version);
+        made.fact(
+            "etcd_cluster_version",
+            "The cluster's version.",
+            "cluster_version",
+            cluster_version,
+        );
         made.fact("cairn_runtime", "Which runtime drives the cores.", "runtime", &facts.runtime);
         made.gauge("etcd_server_quota_backend_bytes", "The quota in bytes.").set(facts.quota_bytes);
         Self {
@@ -103,15 +113,21 @@ impl Metrics {
                 .counter("etcd_server_leader_changes_seen_total", "How often the leader changed."),
             proposals_committed: made
                 .gauge("etcd_server_proposals_committed_total", "Proposals committed."),
-            proposals_applied: made.gauge("etcd_server_proposals_applied_total", "Proposals applied."),
+            proposals_applied: made
+                .gauge("etcd_server_proposals_applied_total", "Proposals applied."),
             proposals_pending: made.gauge("etcd_server_proposals_pending", "Proposals under way."),
             db_bytes: [
                 made.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the store, allocated."),
-                made.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the store, in use."),
+                made.gauge(
+                    "etcd_mvcc_db_total_size_in_use_in_bytes",
+                    "Bytes of the store, in use.",
+                ),
             ],
             revision: made.gauge("etcd_debugging_mvcc_current_revision", "The current revision."),
-            compact_revision: made
-                .gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction."),
+            compact_revision: made.gauge(
+                "etcd_debugging_mvcc_compact_revision",
+                "The revision of the last compaction.",
+            ),
             keys: made.gauge("etcd_debugging_mvcc_keys_total", "Keys that exist."),
             wal_fsync: made.histogram(
                 "etcd_disk_wal_fsync_duration_seconds",
@@ -121,12 +137,17 @@ impl Metrics {
             wal_bytes: made.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log."),
             leases_expired: made
                 .counter("etcd_debugging_server_lease_expired_total", "Leases that expired."),
-            health_success: made.counter("etcd_server_health_success", "Health checks that succeeded."),
-            health_failures: made.counter("etcd_server_health_failures", "Health checks that failed."),
+            health_success: made
+                .counter("etcd_server_health_success", "Health checks that succeeded."),
+            health_failures: made
+                .counter("etcd_server_health_failures", "Health checks that failed."),
             connections: made.gauge("cairn_connections", "Connections of clients."),
-            stalls: made.gauge("cairn_runtime_stalls_total", "Stalls of an executor that were ended."),
-            stall_longest_us: made
-                .gauge("cairn_runtime_stall_longest_microseconds", "The longest stall of an executor."),
+            stalls: made
+                .gauge("cairn_runtime_stalls_total", "Stalls of an executor that were ended."),
+            stall_longest_us: made.gauge(
+                "cairn_runtime_stall_longest_microseconds",
+                "The longest stall of an executor.",
+            ),
             registry,
         }
     }
@@ -198,7 +219,8 @@ impl Maker<'_> {
 
     fn grpc(&self) -> Vec<MethodCounters> {
         let vector = |name: &str, help: &str, labels: &[&str]| {
-            let vector = IntCounterVec::new(Opts::new(name, help), labels).expect("a well-formed name");
+            let vector =
+                IntCounterVec::new(Opts::new(name, help), labels).expect("a well-formed name");
             self.0.register(Box::new(vector.clone())).expect("a name of its own");
             vector
         };
@@ -213,7 +235,8 @@ impl Maker<'_> {
             .map(|row| {
                 let labels = [row.kind.name(), row.service, row.name];
                 let [kind, service, name] = labels;
-                let handled = |code: &Code| handled.with_label_values(&[kind, service, name, code.name()]);
+                let handled =
+                    |code: &Code| handled.with_label_values(&[kind, service, name, code.name()]);
                 MethodCounters {
                     started: started.with_label_values(&labels),
                     received: received.with_label_values(&labels),

@@ -1,10 +1,10 @@
 //! Files: durable writes for the log, the rest off the executor.
 //!
 //! The log needs one thing fast: a write into a file that already has all its blocks, and that is on the
-//! medium when it returns. `O_DIRECT|O_DSYNC` is that in one system call; [`UringDisk`] has `io_uring` make it,
-//! [`ThreadDisk`] a thread. Everything else (making files, renaming, syncing directories, streaming a
-//! snapshot) may take as long as it likes, on threads of its own, so that no executor ever waits in the
-//! kernel:
+//! medium when it returns. `O_DIRECT|O_DSYNC` is that in one system call; [`UringDisk`] has `io_uring`
+//! make it, [`ThreadDisk`] a thread. Everything else (making files, renaming, syncing directories,
+//! streaming a snapshot) may take as long as it likes, on threads of its own, so that no executor ever
+//! waits in the kernel:
 //!
 //! | lane | carries | why apart |
 //! |---|---|---|
@@ -96,8 +96,8 @@ pub trait Disk: Clone + 'static {
     /// Creates a file, emptying it if it exists, to be written in sequence.
     fn create_stream(&self, path: &Path) -> impl Future<Output = Result<Self::Stream>>;
 
-    /// Fills `buffer` from `offset` on and returns how much there was, less only at the end of the file. Reads the
-    /// medium, not the page cache, where the filesystem allows. Blocks: at start only.
+    /// Fills `buffer` from `offset` on and returns how much there was, less only at the end of the file.
+    /// Reads the medium, not the page cache, where the filesystem allows. Blocks: at start only.
     ///
     /// # Errors
     ///

@@ -103,7 +103,8 @@ impl<'a, D: Disk> BootDisk<'a, D> {
         let mut segments = Vec::new();
         for seq in names.iter().filter_map(|name| number(name, "", SEGMENT_SUFFIX)) {
             let seq = SegmentSeq(seq);
-            segments.push(SegmentFile { seq, bytes: disk.length_blocking(&directory.segment(seq))? });
+            segments
+                .push(SegmentFile { seq, bytes: disk.length_blocking(&directory.segment(seq))? });
         }
         segments.sort_by_key(|file| file.seq);
         let spares = names.iter().filter_map(|name| number(name, SPARE_PREFIX, "")).collect();
@@ -149,7 +150,12 @@ impl<D: Disk> SnapshotSource for BootDisk<'_, D> {
         self.snapshots.clone()
     }
 
-    fn read_snapshot(&mut self, index: Index, offset: u64, len: usize) -> Result<Vec<u8>, Unreadable> {
+    fn read_snapshot(
+        &mut self,
+        index: Index,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, Unreadable> {
         self.read_file(&self.directory.snapshot(index), offset, len)
     }
 }

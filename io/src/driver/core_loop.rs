@@ -132,13 +132,19 @@ impl<R: Runtime> Core<R> {
             let busy = due.is_some_and(|due| due <= now);
             gathered = poll_fn(|context| {
                 let mailed = receive.as_mut().poll(context).is_ready();
-                let rang = alarm.as_mut().is_some_and(|alarm| alarm.timer.as_mut().poll(context).is_ready());
+                let rang = alarm
+                    .as_mut()
+                    .is_some_and(|alarm| alarm.timer.as_mut().poll(context).is_ready());
                 if rang {
                     alarm = None;
                 }
                 let gathered = self.gather(context);
                 let nothing = gathered.calls.is_empty() && gathered.written.is_empty();
-                if nothing && !mailed && !rang && !busy { Poll::Pending } else { Poll::Ready(gathered) }
+                if nothing && !mailed && !rang && !busy {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(gathered)
+                }
             })
             .await;
         }
@@ -147,7 +153,10 @@ impl<R: Runtime> Core<R> {
     fn gather(&mut self, context: &mut Context<'_>) -> Gathered {
         Gathered {
             calls: self.handle.take_calls(context.waker()),
-            written: self.member.as_mut().map_or_else(Vec::new, |member| member.poll_written(context)),
+            written: self
+                .member
+                .as_mut()
+                .map_or_else(Vec::new, |member| member.poll_written(context)),
         }
     }
 
@@ -241,7 +250,9 @@ impl<R: Runtime> Core<R> {
                     let shard = ShardId(self.number);
                     self.to_replica(now, Input::ReadIndex { shard, token });
                 }
-                ShardOutput::Watch { stream, response } => self.handle.deliver_watch(stream, response),
+                ShardOutput::Watch { stream, response } => {
+                    self.handle.deliver_watch(stream, response)
+                }
             }
         }
         any

@@ -40,7 +40,12 @@ impl<R: Runtime> Clone for LogFiles<R> {
 
 impl<R: Runtime> LogFiles<R> {
     /// The log in `directory`, whose `spares` are already there.
-    pub(super) fn new(disk: R::Disk, directory: Directory, segment_bytes: u64, spares: &[u64]) -> Self {
+    pub(super) fn new(
+        disk: R::Disk,
+        directory: Directory,
+        segment_bytes: u64,
+        spares: &[u64],
+    ) -> Self {
         Self(Rc::new(Inner {
             disk,
             directory,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use cairn_engine::event::Publication;
 use cairn_engine::recovery::{Recovery, recover};
-use cairn_engine::wal::Lsn;
+use cairn_engine::wal::{LogWrite, Lsn};
 use cairn_engine::{Output, Replica, Time};
 use tokio::sync::Notify;
 
@@ -91,8 +91,7 @@ impl<R: Runtime> Member<R> {
                 if write.offset == 0 {
                     self.spares.notify_one();
                 }
-                let (log, end) = (self.log.clone(), write.end);
-                self.log_write = Some(Box::pin(async move { log.write(write).await.map(|()| end) }));
+                self.log_write = Some(Box::pin(self.write_log(write)));
             }
             Output::RetireSegments(segments) => {
                 let (log, observer) = (self.log.clone(), Rc::clone(&self.observer));
@@ -115,10 +114,24 @@ impl<R: Runtime> Member<R> {
         }
     }
 
+    fn write_log(&self, write: LogWrite) -> impl Future<Output = disk::Result<Lsn>> + 'static {
+        let (log, observer) = (self.log.clone(), Rc::clone(&self.observer));
+        let bytes = u64::try_from(write.bytes.len()).expect("64 bits");
+        let (end, begun) = (write.end, R::now());
+        async move {
+            log.write(write).await?;
+            let took = core::time::Duration::from_nanos(R::now().saturating_sub(begun));
+            observer(Notice::LogWritten { bytes, took });
+            Ok(end)
+        }
+    }
+
     /// The writes that were carried out since the last call.
     pub(super) fn poll_written(&mut self, context: &mut Context<'_>) -> Vec<Written> {
         let mut written = Vec::new();
-        if let Some(Poll::Ready(outcome)) = self.log_write.as_mut().map(|w| w.as_mut().poll(context)) {
+        if let Some(Poll::Ready(outcome)) =
+            self.log_write.as_mut().map(|w| w.as_mut().poll(context))
+        {
             self.log_write = None;
             match outcome {
                 Ok(end) => written.push(Written::Log(end)),
@@ -154,7 +167,8 @@ async fn keep_spares<R: Runtime>(log: LogFiles<R>, wanted: Rc<Notify>, observer:
 }
 
 fn report(recovery: &Recovery, took: core::time::Duration) -> Recovered {
-    let damaged = |(index, error): &(cairn_engine::raft::Index, _)| format!("{:016x}.snap: {error}", index.0);
+    let damaged =
+        |(index, error): &(cairn_engine::raft::Index, _)| format!("{:016x}.snap: {error}", index.0);
     Recovered {
         snapshot_index: recovery.newest.index.0,
         entries: recovery.log.entries.len(),

@@ -33,9 +33,9 @@ mod snapshot_files;
 use core::fmt;
 use std::path::PathBuf;
 
+use cairn_engine::Config;
 use cairn_engine::event::{Event, Halt};
 use cairn_engine::recovery::RecoveryError;
-use cairn_engine::Config;
 
 use crate::disk;
 
@@ -60,6 +60,13 @@ pub struct Settings {
 pub enum Notice {
     /// The disk was read; the member goes on from there.
     Recovered(Recovered),
+    /// A write to the log is durable.
+    LogWritten {
+        /// How many bytes it had.
+        bytes: u64,
+        /// How long it took.
+        took: core::time::Duration,
+    },
     /// Something that operators may want to know.
     Event(Event),
     /// A background chore failed and will be tried again.

@@ -1,8 +1,8 @@
 //! Executors on threads.
 //!
 //! [`run`] builds all executors before any of them starts its entry, so a machine that can hold only half
-//! of them (locked memory, descriptors) is a clean error and not a half-started server. The calling thread waits;
-//! the threads are called `cairn-0`, `cairn-1`, ...
+//! of them (locked memory, descriptors) is a clean error and not a half-started server. The calling
+//! thread waits; the threads are called `cairn-0`, `cairn-1`, ...
 //!
 //! Threads are bound to cores only where there are more than two of both: on two cores one executor is
 //! faster than two, and bound to one core it would only lose the choice.

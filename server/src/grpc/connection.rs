@@ -18,8 +18,8 @@ use bytes::Bytes;
 use cairn_engine::api::{Code, Error, Response};
 use cairn_io::driver::Sink;
 use cairn_io::runtime::{Connection as Io, Runtime};
-use h2::server::{Connection as H2, SendResponse};
 use h2::RecvStream;
+use h2::server::{Connection as H2, SendResponse};
 use http::request::Parts;
 use slab::Slab;
 
@@ -30,6 +30,7 @@ use super::status::{Status, response_head};
 use super::unary::{self, Asked};
 use super::{keep_alive, parts, watch};
 use crate::context::Context as Server;
+use crate::version;
 
 /// Bytes that a client may send on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -89,8 +90,7 @@ pub async fn serve<R: Runtime>(server: Server<R>, io: Io) {
     // A client that is slow to begin, or does not, is let go.
     let Some(Ok(h2)) = server.within(HANDSHAKE_LIMIT, handshake).await else { return };
     let outbox = Rc::new(Outbox::default());
-    let mut connection =
-        Connection { server, h2, calls: Slab::new(), reading: Vec::new(), outbox };
+    let mut connection = Connection { server, h2, calls: Slab::new(), reading: Vec::new(), outbox };
     poll_fn(|context| connection.poll(context)).await;
 }
 
@@ -228,7 +228,7 @@ impl<R: Runtime> Connection<R> {
                 if let Ok(mut sending) = Sending::begin(&mut call.respond)
                     && sending.send(message).await.is_ok()
                 {
-                    drop(sending.finish(&Status::OK));
+                    sending.finish(&Status::OK).ok();
                 }
             });
             return;
@@ -291,7 +291,7 @@ async fn serve_stream<R: Runtime>(
     match answer {
         Ok(Response::RangeStream(answer)) => parts::range(Sending::begin(respond)?, *answer).await,
         Ok(Response::Snapshot(answer)) => {
-            parts::snapshot(Sending::begin(respond)?, *answer, server.version()).await
+            parts::snapshot(Sending::begin(respond)?, *answer, version::ETCD_VERSION).await
         }
         Ok(_) => unreachable!("each question has its kind of answer"),
         Err(status) => {

@@ -52,7 +52,9 @@ impl Messages {
             Rest::Chunk(chunk) => chunk,
             Rest::Gathered(gathered) => gathered,
         };
-        let Some((prefix, body)) = available.split_at_checked(PREFIX_BYTES) else { return Ok(None) };
+        let Some((prefix, body)) = available.split_at_checked(PREFIX_BYTES) else {
+            return Ok(None);
+        };
         if prefix[0] != 0 {
             let text = "grpc: compressed flag set with identity or empty encoding";
             return Err(Status::new(Code::Internal, text));

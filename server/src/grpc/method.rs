@@ -198,7 +198,8 @@ mod tests {
             let path = format!("/{}/{}", row.service, row.name);
             assert_eq!(Method::of_path(&path), Some(row.method));
         }
-        for path in ["", "/", "/etcdserverpb.KV", "/etcdserverpb.KV/", "/etcdserverpb.Watch/Range"] {
+        for path in ["", "/", "/etcdserverpb.KV", "/etcdserverpb.KV/", "/etcdserverpb.Watch/Range"]
+        {
             assert_eq!(Method::of_path(path), None, "{path}");
         }
     }

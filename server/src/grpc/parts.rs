@@ -43,6 +43,7 @@ pub(super) async fn snapshot(
 }
 
 fn snapshot_part(blob: Bytes, remaining_bytes: u64, version: &str) -> Bytes {
-    let part = SnapshotResponse { header: None, remaining_bytes, blob, version: version.to_owned() };
+    let part =
+        SnapshotResponse { header: None, remaining_bytes, blob, version: version.to_owned() };
     frame::message(part.encoded_len(), |out| part.encode(out).expect("memory grows"))
 }

@@ -35,7 +35,8 @@ impl Sending {
     pub(super) async fn send(&mut self, mut data: Bytes) -> Result<(), Gone> {
         while !data.is_empty() {
             self.stream.reserve_capacity(data.len().min(CHUNK_BYTES_MAX));
-            let capacity = poll_fn(|context| self.stream.poll_capacity(context)).await.ok_or(Gone)??;
+            let capacity =
+                poll_fn(|context| self.stream.poll_capacity(context)).await.ok_or(Gone)??;
             if capacity > 0 {
                 let chunk = data.split_to(capacity.min(data.len()));
                 self.stream.send_data(chunk, false)?;

@@ -73,7 +73,9 @@ impl From<Error> for Status {
 pub fn response_head() -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::OK;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }
 

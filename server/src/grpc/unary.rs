@@ -3,11 +3,14 @@
 use bytes::Bytes;
 use cairn_engine::api::check;
 use cairn_engine::api::etcdserverpb::{
-    AlarmRequest, AuthStatusRequest, AuthStatusResponse, AuthenticateRequest, CompactionRequest, DefragmentRequest,
-    DeleteRangeRequest, HashKvRequest, HashRequest, LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest,
-    LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest, ResponseHeader, SnapshotRequest, StatusRequest, TxnRequest,
+    AlarmRequest, AuthStatusRequest, AuthStatusResponse, AuthenticateRequest, CompactionRequest,
+    DefragmentRequest, DeleteRangeRequest, HashKvRequest, HashRequest, LeaseGrantRequest,
+    LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest,
+    RangeRequest, ResponseHeader, SnapshotRequest, StatusRequest, TxnRequest,
 };
-use cairn_engine::api::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
+use cairn_engine::api::health::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
 use cairn_engine::api::{Code, Error, Request};
 use prost::Message;
 

@@ -1,0 +1,119 @@
+//! A new connection: does it speak HTTP/2, as gRPC clients do, or HTTP/1.1?
+//!
+//! HTTP/2 with prior knowledge begins with `PRI * HTTP/2.0`; no HTTP/1.1 request does. The bytes that told are given
+//! back in front of the rest.
+
+use core::pin::Pin;
+use core::task::{Context as TaskContext, Poll};
+use core::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use cairn_io::runtime::{Connection as Io, Runtime};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+use crate::context::Context;
+use crate::{grpc, http1};
+
+/// How long a client may take to say its first words.
+const FIRST_WORDS_LIMIT: Duration = Duration::from_secs(30);
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// gRPC, and HTTP/1.1 beside it.
+    Clients,
+    /// HTTP/1.1 alone: because gRPC has addresses of its own, or because only metrics and health are wanted.
+    Http,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face) {
+    let _counted = server.count_connection();
+    let Some(Some((first, speaks_http2))) =
+        server.within(FIRST_WORDS_LIMIT, first_words(&mut io)).await
+    else {
+        return;
+    };
+    let io: Io = Box::new(Replayed { first, io });
+    if speaks_http2 && face == Face::Clients {
+        grpc::connection::serve(server, io).await;
+    } else {
+        http1::serve(server, io).await;
+    }
+}
+
+/// Reads until it is clear what the client speaks; `None`: it says nothing.
+async fn first_words(io: &mut Io) -> Option<(Bytes, bool)> {
+    let mut first = BytesMut::with_capacity(HTTP2.len());
+    loop {
+        if io.read_buf(&mut first).await.ok()? == 0 {
+            return None;
+        }
+        let compared = first.len().min(HTTP2.len());
+        if first[..compared] != HTTP2[..compared] {
+            return Some((first.freeze(), false));
+        }
+        if compared == HTTP2.len() {
+            return Some((first.freeze(), true));
+        }
+    }
+}
+
+/// A connection whose first bytes were read already.
+struct Replayed {
+    first: Bytes,
+    io: Io,
+}
+
+impl AsyncRead for Replayed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.io).poll_read(context, buffer);
+        }
+        let len = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first[..len]);
+        self.first.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replayed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+        parts: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

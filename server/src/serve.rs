@@ -1,0 +1,372 @@
+//! A member, from its configuration to its end.
+//!
+//! The order matters: the directory is locked before anything is read, sockets are bound before the disk is touched (a
+//! port in use must cost nothing), and nothing is accepted before the engine stands where it stood.
+
+use core::time::Duration;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cairn_engine::Config as EngineConfig;
+use cairn_engine::config::Limits as EngineLimits;
+use cairn_io::datadir::DataDir;
+use cairn_io::driver::{self, Directory, Fatal, Handle, Seat, Settings, StartError};
+use cairn_io::listener::{self, Prepared};
+use cairn_io::probe::{self, Choice, Selected};
+use cairn_io::pulse::{self, Counters};
+use cairn_io::runtime::{Address, Plan, Program, Runtime, launch};
+use cairn_io::signals::{self, Signal, Signals};
+use cairn_io::{clock, limits};
+use tokio::sync::watch;
+
+use crate::accept::{self, Face};
+use crate::config::url::Url;
+use crate::config::{Config, RuntimeChoice};
+use crate::context::{Context, Limits};
+use crate::data::{self, Owner};
+use crate::identity::Identity;
+use crate::metrics::{Facts, Metrics};
+use crate::{log, notices, version};
+
+/// The process ends with this after a write or sync failed (`EX_IOERR`).
+pub const EXIT_DISK: i32 = 74;
+/// The process ends with this if its log is of a newer version (`EX_CONFIG`).
+pub const EXIT_NEWER: i32 = 78;
+/// How long connections may take to finish what is under way when the process stops.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How long the process waits for its log when it ends.
+const LOG_FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why a member did not start: what was attempted, and what went wrong.
+#[derive(Debug)]
+struct Failed {
+    what: &'static str,
+    why: String,
+}
+
+impl Failed {
+    fn to<E: core::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self { what, why: error.to_string() }
+    }
+}
+
+/// Runs a member until a signal ends it, or it cannot start.
+pub fn run(config: Config) -> ExitCode {
+    match start(&config) {
+        Ok(signal) => {
+            log::flush(LOG_FLUSH_LIMIT);
+            // The first process of a container has no default for signals.
+            if std::process::id() == 1 { ExitCode::SUCCESS } else { signals::die_by(signal) }
+        }
+        Err(failed) => {
+            tracing::error!(target: log::FATAL, error = failed.why, "{}", failed.what);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(config: &Config) -> Result<Signal, Failed> {
+    let signals = signals::block().and_then(signals::Blocked::deliver);
+    let signals = signals.map_err(Failed::to("cannot take signals"))?;
+    let directory =
+        DataDir::open(&config.data_dir).map_err(Failed::to("cannot use the data directory"))?;
+    let identity = identify(config)?;
+    for raised in limits::raise() {
+        tracing::debug!(limit = ?raised.limit, before = ?raised.before, now = ?raised.now, "raised a limit");
+    }
+    let selected = select_runtime(config.runtime)?;
+    let sockets = bind(config)?;
+    let files = Directory::new(directory.path(), config.wal_dir.as_deref());
+    files.create().map_err(Failed::to("cannot make the data directory's folders"))?;
+    notices::starting(config, &identity, selected.kind);
+
+    let metrics = Arc::new(Metrics::new(&Facts {
+        version: version::ETCD_VERSION.to_owned(),
+        member: identity.id.to_string(),
+        quota_bytes: config
+            .quota_backend_bytes
+            .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        runtime: selected.kind.to_string(),
+    }));
+    let counters = Arc::new(Counters::default());
+    let plan = Plan { pulse: Some(pulse_config(config)), counters: Arc::clone(&counters) };
+    let (stop, stopping) = watch::channel(None);
+    let program = Member {
+        settings: Settings {
+            engine: engine_config(config, identity)?,
+            directory: directory.path().to_path_buf(),
+            log_directory: config.wal_dir.clone(),
+        },
+        limits: Limits {
+            txn_ops_max: config.max_txn_ops,
+            message_bytes_max: config.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES),
+            streams_max: config.max_concurrent_streams,
+        },
+        client_urls: config.listen_client_urls.clone(),
+        metrics,
+        counters,
+        stopping,
+    };
+    let mut signals = Some((signals, stop));
+    let seats = driver::seats(config.cores).into_iter().zip(sockets).map(|(seat, sockets)| {
+        // The first core hears the signals.
+        MemberSeat { seat, sockets, signals: signals.take() }
+    });
+    let outcomes = launch(selected.kind, plan, program, seats.collect())
+        .map_err(Failed::to("cannot start the executors"))?;
+    tracing::info!(name = config.name, "closed etcd server");
+    let first = outcomes.into_iter().next().expect("there is a first core");
+    first.map_err(|error| Failed { what: start_failure(&error), why: error.to_string() })
+}
+
+/// What a request message may be longer than what the log takes.
+const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+
+fn start_failure(error: &StartError) -> &'static str {
+    match error {
+        StartError::Recovery(_) => "cannot use what the data directory holds",
+        StartError::Disk(_) | StartError::Threads(_) => "cannot use the disk",
+    }
+}
+
+/// Who this member is: what its directory says, or, the first time, what the flags say.
+fn identify(config: &Config) -> Result<Identity, Failed> {
+    let owner =
+        data::owner(&config.data_dir).map_err(Failed::to("cannot use the data directory"))?;
+    if owner.is_none() {
+        config.verify_bootstrap().map_err(Failed::to("failed to verify flags"))?;
+    }
+    let mut identity =
+        Identity::at_bootstrap(config).map_err(Failed::to("failed to verify flags"))?;
+    if identity.members.len() > 1 {
+        let why = "clusters of more than one member are not served by this version".to_owned();
+        return Err(Failed { what: "failed to verify flags", why });
+    }
+    match owner {
+        Some(Owner { cluster, member }) => {
+            identity.members.iter_mut().for_each(|own| own.id = member);
+            Ok(Identity { cluster, id: member, ..identity })
+        }
+        None => {
+            let owner = Owner { cluster: identity.cluster, member: identity.id };
+            data::claim(&config.data_dir, owner)
+                .map_err(Failed::to("cannot use the data directory"))?;
+            Ok(identity)
+        }
+    }
+}
+
+fn select_runtime(choice: RuntimeChoice) -> Result<Selected, Failed> {
+    let choice = match choice {
+        RuntimeChoice::Auto => Choice::Auto,
+        RuntimeChoice::Glommio => Choice::Glommio,
+        RuntimeChoice::Tokio => Choice::Tokio,
+    };
+    let selected =
+        probe::select(choice).map_err(Failed::to("cannot use the runtime that was asked for"))?;
+    if let Some(refusal) = &selected.refusal {
+        let reason = refusal.to_string();
+        tracing::warn!(reason, "io_uring is refused here: serving with tokio and epoll instead");
+    }
+    Ok(selected)
+}
+
+/// The sockets of one core.
+type Sockets = Vec<(Prepared, Face)>;
+
+/// Binds all listeners, for each core its own.
+fn bind(config: &Config) -> Result<Vec<Sockets>, Failed> {
+    let clients = config.listen_client_urls.iter().map(|url| (url, Face::Clients));
+    let http = config.listen_client_http_urls.iter().map(|url| (url, Face::Http));
+    let metrics = config.listen_metrics_urls.iter().map(|url| (url, Face::Http));
+    let mut cores: Vec<Sockets> = (0..config.cores.get()).map(|_| Vec::new()).collect();
+    for (url, face) in clients.chain(http).chain(metrics) {
+        if url.is_tls() {
+            let why = format!("{}: TLS is not served by this version", url.as_str());
+            return Err(Failed { what: "failed to verify flags", why });
+        }
+        let bound = listener::bind(&address_of(url), config.cores);
+        let bound = bound.map_err(Failed::to("cannot listen"))?;
+        for (core, socket) in cores.iter_mut().zip(bound) {
+            core.push((socket, face));
+        }
+    }
+    Ok(cores)
+}
+
+/// Where to listen: hosts of listen URLs are addresses or `localhost`, as [`Config`] promises.
+fn address_of(url: &Url) -> Address {
+    match (url.socket_address(), url.unix_path()) {
+        (Some(address), _) => Address::Tcp(address),
+        (None, Some(path)) => Address::Unix(path.to_path_buf()),
+        (None, None) => unreachable!("listen URLs were checked"),
+    }
+}
+
+fn pulse_config(config: &Config) -> pulse::Config {
+    pulse::Config {
+        limit: config.election_timeout,
+        last_words: Box::new(|stalled| {
+            tracing::error!(
+                target: log::FATAL,
+                core = stalled.core,
+                waiting = stalled.waiting,
+                "an executor does not wake although it has work: ending the process, start it again"
+            );
+            log::flush(LOG_FLUSH_LIMIT);
+        }),
+    }
+}
+
+fn engine_config(config: &Config, identity: Identity) -> Result<EngineConfig, Failed> {
+    let seed = getrandom::u64().map_err(Failed::to("cannot get randomness"))?;
+    let defaults = EngineLimits::default();
+    Ok(EngineConfig {
+        cluster: identity.cluster,
+        id: identity.id,
+        members: identity.members,
+        seed,
+        election_timeout: config.election_timeout,
+        heartbeat_interval: config.heartbeat_interval,
+        limits: EngineLimits {
+            request_bytes_max: config.max_request_bytes,
+            quota_bytes: config.quota_backend_bytes,
+            watch_fragment_bytes: config.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES),
+            watch_progress_interval: config.watch_progress_notify_interval,
+            ..defaults
+        },
+        version: version::ETCD_VERSION.to_owned(),
+    })
+}
+
+/// What runs on every core.
+#[derive(Clone)]
+struct Member {
+    settings: Settings,
+    limits: Limits,
+    client_urls: Vec<Url>,
+    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
+    stopping: watch::Receiver<Option<Signal>>,
+}
+
+/// What one core has for its own.
+struct MemberSeat {
+    seat: Seat,
+    sockets: Sockets,
+    signals: Option<(Signals, watch::Sender<Option<Signal>>)>,
+}
+
+impl Program for Member {
+    type Seat = MemberSeat;
+    type Output = Result<Signal, StartError>;
+
+    async fn run<R: Runtime>(self, core: usize, seat: MemberSeat) -> Result<Signal, StartError> {
+        let MemberSeat { seat, sockets, signals } = seat;
+        if let Some((signals, stop)) = signals {
+            R::spawn(hear(signals, stop));
+        }
+        let metrics = Arc::clone(&self.metrics);
+        let observer = Rc::new(move |notice| notices::tell(&metrics, notice));
+        let (settings, stopping) = (self.settings.clone(), self.stopping.clone());
+        let ready = move |handle| self.ready::<R>(core, handle, sockets);
+        driver::run::<R>(settings, seat, ready, observer, Rc::new(|fatal| end(&fatal))).await?;
+        let signal = *stopping.borrow();
+        Ok(signal.unwrap_or(Signal::Terminate))
+    }
+}
+
+impl Member {
+    /// Begins to serve on this core.
+    fn ready<R: Runtime>(self, core: usize, handle: Handle, sockets: Sockets) {
+        let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters);
+        for (socket, face) in sockets {
+            R::spawn(listen(server.clone(), socket, face));
+        }
+        R::spawn(stop_when_told(server.clone(), self.stopping));
+        if core == 0 {
+            R::spawn(announce(server, self.client_urls));
+        }
+    }
+}
+
+/// Accepts connections until the process stops.
+async fn listen<R: Runtime>(server: Context<R>, socket: Prepared, face: Face) {
+    let listener = match R::listen(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(error = %error, "cannot listen"),
+    };
+    let served = server.clone();
+    let serve = move |stream: R::Stream, _peer| {
+        if !served.is_stopping() {
+            R::spawn(accept::serve(served.clone(), Box::new(stream), face));
+        }
+    };
+    let failed =
+        |error: &std::io::Error| tracing::warn!(error = %error, "cannot accept a connection");
+    listener::accept_each::<R>(listener, serve, failed).await;
+}
+
+/// Says that clients are served, once the cluster has a leader.
+async fn announce<R: Runtime>(server: Context<R>, urls: Vec<Url>) {
+    while !server.handle().leader().is_some() {
+        R::sleep(LEADER_POLL).await;
+    }
+    tracing::info!("ready to serve client requests");
+    for url in urls {
+        let address = url.as_str();
+        tracing::info!(address, "serving client traffic insecurely; this is strongly discouraged!");
+    }
+}
+
+/// How often to look for a leader at start; a member alone has one as soon as its disk has answered twice.
+const LEADER_POLL: Duration = Duration::from_millis(1);
+
+/// Takes signals; the first that ends the process is told to all cores.
+async fn hear(mut signals: Signals, stop: watch::Sender<Option<Signal>>) {
+    loop {
+        let signal = signals.next().await;
+        match signal {
+            Signal::Terminate | Signal::Interrupt if stop.borrow().is_none() => {
+                tracing::info!(signal = %signal, "received signal; shutting down");
+                // The cores hear it, or have ended already.
+                stop.send(Some(signal)).ok();
+            }
+            // Whoever asks twice does not want to wait.
+            Signal::Terminate | Signal::Interrupt => {
+                log::flush(LOG_FLUSH_LIMIT);
+                signals::die_by(signal);
+            }
+            Signal::HangUp => {}
+        }
+    }
+}
+
+/// Ends this core when the process is told to stop: connections finish what is under way, for a while.
+async fn stop_when_told<R: Runtime>(
+    server: Context<R>,
+    mut stopping: watch::Receiver<Option<Signal>>,
+) {
+    // An error means that nobody can tell any more: the process ends.
+    drop(stopping.wait_for(Option::is_some).await);
+    server.stop();
+    let deadline = R::now().saturating_add(clock::saturating_ns(DRAIN_LIMIT));
+    while server.connections() > 0 && R::now() < deadline {
+        R::sleep(DRAIN_POLL).await;
+    }
+    server.handle().stop();
+}
+
+/// How often to look whether connections have ended.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+
+/// Ends the process: going on would be wrong.
+fn end(fatal: &Fatal) {
+    tracing::error!(target: log::FATAL, "{fatal}");
+    log::flush(LOG_FLUSH_LIMIT);
+    std::process::exit(match fatal {
+        Fatal::Disk(_) => EXIT_DISK,
+        Fatal::Halt(_) => EXIT_NEWER,
+    })
+}
