@@ -88,12 +88,9 @@ fn is_check(rest: &str) -> bool {
 /// `/health`: `{"health":"true","reason":""}` or what is wrong.
 async fn health<R: Runtime>(server: &Context<R>, query: &Query<'_>) -> Answer {
     let serializable = query.first("serializable") == Some("true");
-    let reason = match unhealthy(server, query, serializable).await {
-        None => {
-            server.metrics().health_success.inc();
-            return json(StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned());
-        }
-        Some(reason) => reason,
+    let Some(reason) = unhealthy(server, query, serializable).await else {
+        server.metrics().health_success.inc();
+        return json(StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned());
     };
     server.metrics().health_failures.inc();
     let body = serde_json::json!({"health": "false", "reason": reason});

@@ -78,7 +78,7 @@ fn tell_event(metrics: &Metrics, event: Event) {
             tracing::info!(compact_revision = revision, removed, "finished scheduled compaction");
         }
         Event::SnapshotStarted { index } => {
-            tracing::info!(snapshot_index = index.0, "triggering snapshot")
+            tracing::info!(snapshot_index = index.0, "triggering snapshot");
         }
         Event::SnapshotFinished { index, bytes } => {
             tracing::info!(snapshot_index = index.0, bytes, "saved snapshot");

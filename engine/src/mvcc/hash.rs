@@ -68,8 +68,7 @@ impl View {
         let everything = crate::api::KeyRange::prefix(bytes::Bytes::new());
         let any_shows = self.at(revision, &everything).next().is_some();
         let until = if any_shows { revision } else { self.compacted };
-        let cursor = sweep.map_or_else(|| Revision::first_of(self.compacted), |sweep| sweep.cursor);
-        let mut superseded = Superseded::new(cursor, until);
+        let mut superseded = Superseded::new(self, sweep, until);
         let all = superseded.look(self, usize::MAX);
         assert!(all, "no slice ends early");
         superseded
@@ -88,9 +87,11 @@ pub(crate) struct Superseded {
 }
 
 impl Superseded {
-    /// Finds what does not show at `until`, a slice at a time. What is before `cursor` must have lost what it
-    /// replaced already: it is that of a sweep under way.
-    pub(crate) fn new(cursor: Revision, until: i64) -> Self {
+    /// Finds what does not show at `until`, a slice at a time.
+    pub(crate) fn new(view: &View, sweep: Option<Sweep>, until: i64) -> Self {
+        // Behind the sweep nothing is left to find, except what was replaced at exactly the compact revision (M5).
+        let kept = Revision::first_of(view.compacted);
+        let cursor = sweep.map_or(kept, |sweep| sweep.cursor.min(kept));
         Self { found: BTreeSet::new(), cursor, until }
     }
 
@@ -203,7 +204,7 @@ mod tests {
             store.sweep(usize::MAX);
             (7..=8).map(|revision| store.hash(revision, None).unwrap()).collect()
         };
-        for slice in 0..8 {
+        for slice in 1..8 {
             let mut store = store();
             store.compact(3).unwrap();
             store.sweep(slice);

@@ -122,6 +122,7 @@ impl<R: Runtime> Core<R> {
             if due.is_some_and(|due| due <= now) {
                 // There is more to do, but others want their turn.
                 yield_now().await;
+                R::yield_if_needed().await;
             } else if let Some(at) = due.filter(|due| *due < NEVER_NS)
                 && alarm.as_ref().is_none_or(|alarm| alarm.at > at)
             {
@@ -170,7 +171,7 @@ impl<R: Runtime> Core<R> {
     fn turn(&mut self, now: Time, gathered: Gathered, hops: impl Iterator<Item = Hop>) -> bool {
         for hop in hops {
             match hop {
-                Hop::ToReplica(input) => self.to_replica(now, input),
+                Hop::ToReplica(input) => self.give_replica(now, input),
                 Hop::Published(publication) => self.published(now, publication),
                 Hop::ReadIndex(answer) => self.step_shard(now, ShardInput::ReadIndex(answer)),
                 Hop::Reply { id, result } => self.handle.deliver(id, result),
@@ -178,15 +179,15 @@ impl<R: Runtime> Core<R> {
         }
         for written in gathered.written {
             match written {
-                Written::Log(to) => self.to_replica(now, Input::LogWritten { to }),
-                Written::Snapshot => self.to_replica(now, Input::SnapshotWritten),
+                Written::Log(to) => self.give_replica(now, Input::LogWritten { to }),
+                Written::Snapshot => self.give_replica(now, Input::SnapshotWritten),
             }
         }
         for call in gathered.calls {
             match call {
                 Call::Request { id, request } => match request.route() {
                     Route::Shard => self.step_shard(now, ShardInput::Request { id, request }),
-                    Route::Replica => self.to_replica(now, Input::Request { id, request }),
+                    Route::Replica => self.give_replica(now, Input::Request { id, request }),
                 },
                 Call::Shard(input) => self.step_shard(now, input),
                 Call::Stop => return false,
@@ -209,7 +210,7 @@ impl<R: Runtime> Core<R> {
         self.shard.step(now, view, input);
     }
 
-    fn to_replica(&mut self, now: Time, input: Input) {
+    fn give_replica(&mut self, now: Time, input: Input) {
         match &mut self.member {
             Some(member) => member.replica.step(now, input),
             None => self.others[0].push(Hop::ToReplica(input)),
@@ -233,7 +234,14 @@ impl<R: Runtime> Core<R> {
                     self.published(now, publication);
                 }
                 Output::ReadIndex(answer) => self.read_index(now, answer),
-                output => self.member.as_mut().expect("it has just spoken").carry_out(output),
+                output @ (Output::Send(_)
+                | Output::AppendLog(_)
+                | Output::RetireSegments(_)
+                | Output::WriteSnapshot(_)
+                | Output::Event(_)
+                | Output::Halt(_)) => {
+                    self.member.as_mut().expect("it has just spoken").carry_out(output);
+                }
             }
         }
         any
@@ -248,10 +256,10 @@ impl<R: Runtime> Core<R> {
                 ShardOutput::Reply { id, result } => self.handle.deliver(id, result),
                 ShardOutput::ReadIndex { token } => {
                     let shard = ShardId(self.number);
-                    self.to_replica(now, Input::ReadIndex { shard, token });
+                    self.give_replica(now, Input::ReadIndex { shard, token });
                 }
                 ShardOutput::Watch { stream, response } => {
-                    self.handle.deliver_watch(stream, response)
+                    self.handle.deliver_watch(stream, response);
                 }
             }
         }

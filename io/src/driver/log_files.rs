@@ -5,7 +5,7 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 
 use cairn_engine::wal::{LogWrite, SegmentSeq};
@@ -27,9 +27,15 @@ struct Inner<R: Runtime> {
     directory: Directory,
     /// The length of a spare.
     segment_bytes: u64,
-    open: RefCell<Option<(SegmentSeq, Rc<<R::Disk as Disk>::File>)>>,
+    open: RefCell<Option<Open<R>>>,
     spares: RefCell<VecDeque<u64>>,
     last_spare: Cell<u64>,
+}
+
+/// The segment that is written to.
+struct Open<R: Runtime> {
+    seq: SegmentSeq,
+    file: Rc<<R::Disk as Disk>::File>,
 }
 
 impl<R: Runtime> Clone for LogFiles<R> {
@@ -62,8 +68,8 @@ impl<R: Runtime> LogFiles<R> {
             self.open_segment(write.segment, write.capacity).await?;
         }
         let file = match &*self.0.open.borrow() {
-            Some((seq, file)) if *seq == write.segment => Rc::clone(file),
-            _ => unreachable!("a segment begins with its first write"),
+            Some(open) if open.seq == write.segment => Rc::clone(&open.file),
+            Some(_) | None => unreachable!("a segment begins with its first write"),
         };
         let mut buffer = self.0.disk.buffer(write.bytes.len());
         buffer.as_mut().copy_from_slice(&write.bytes);
@@ -85,7 +91,7 @@ impl<R: Runtime> LogFiles<R> {
             None => disk.create_zeroed(&path, capacity, Pace::Urgent).await?,
         }
         let file = Rc::new(disk.open(&path).await?);
-        *self.0.open.borrow_mut() = Some((seq, file));
+        *self.0.open.borrow_mut() = Some(Open { seq, file });
         Ok(())
     }
 
@@ -117,7 +123,7 @@ impl<R: Runtime> LogFiles<R> {
         disk.sync_directory(directory.log()).await
     }
 
-    fn is_standard(&self, path: &PathBuf) -> bool {
+    fn is_standard(&self, path: &Path) -> bool {
         self.0.disk.length_blocking(path).is_ok_and(|length| length == self.0.segment_bytes)
     }
 

@@ -264,7 +264,7 @@ async fn stream<R: Runtime>(
     mut respond: SendResponse<Bytes>,
 ) {
     let outcome = serve_stream(&server, method, receiving, &mut respond).await;
-    let code = outcome.unwrap_or_else(|Gone| Code::Canceled);
+    let code = outcome.unwrap_or(Code::Canceled);
     server.metrics().handled(method, code);
 }
 
@@ -275,14 +275,16 @@ async fn serve_stream<R: Runtime>(
     respond: &mut SendResponse<Bytes>,
 ) -> Result<Code, Gone> {
     let handle = server.handle();
-    let request = match method {
-        Method::Watch => return watch::serve(Sending::begin(respond)?, receiving, handle).await,
-        Method::LeaseKeepAlive => {
-            return keep_alive::serve(Sending::begin(respond)?, receiving, handle).await;
-        }
-        Method::RangeStream => receiving.only().await.and_then(unary::read_range_stream),
-        Method::Snapshot => receiving.only().await.and_then(unary::read_snapshot),
-        _ => Err(Status::unserved(method)),
+    let request = if method == Method::Watch {
+        return watch::serve(Sending::begin(respond)?, receiving, handle).await;
+    } else if method == Method::LeaseKeepAlive {
+        return keep_alive::serve(Sending::begin(respond)?, receiving, handle).await;
+    } else if method == Method::RangeStream {
+        receiving.only().await.and_then(unary::read_range_stream)
+    } else if method == Method::Snapshot {
+        receiving.only().await.and_then(unary::read_snapshot)
+    } else {
+        Err(Status::unserved(method))
     };
     let answer = match request {
         Ok(request) => handle.ask(request).await.map_err(Status::from),

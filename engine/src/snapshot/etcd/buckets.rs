@@ -43,7 +43,7 @@ use crate::ids::LeaseId;
 use crate::lease::Lease;
 use crate::mvcc::hash::Superseded;
 use crate::mvcc::view::NEVER_COMPACTED;
-use crate::mvcc::{Record, Revision, View};
+use crate::mvcc::{Revision, View};
 
 /// Everything that the file holds.
 #[derive(Clone, Debug)]
@@ -116,9 +116,11 @@ impl Buckets {
             pairs("meta", meta(&state)),
         ];
         assert!(buckets.is_sorted_by(|a, b| a.name < b.name), "buckets are in order");
-        let superseded = state.sweep.map_or_else(Superseded::default, |sweep| {
-            Superseded::new(sweep.cursor, state.view.compacted())
-        });
+        let superseded = if state.sweep.is_some() {
+            Superseded::new(&state.view, state.sweep, state.view.compacted())
+        } else {
+            Superseded::default()
+        };
         Self { buckets, view: state.view, leases: state.leases, superseded }
     }
 
@@ -181,7 +183,7 @@ impl Buckets {
             if *looked == LOOKS_MAX {
                 return Some(Place::Change(revision));
             }
-            if self.is_left_over(record) {
+            if self.is_left_over(revision) {
                 *looked += 1;
                 continue;
             }
@@ -197,11 +199,9 @@ impl Buckets {
         None
     }
 
-    /// Whether the sweep under way removes a record, sooner or later. The deletion at exactly the compact
-    /// revision stays.
-    fn is_left_over(&self, record: &Record) -> bool {
-        let stays = record.is_tombstone() && record.revision().main == self.view.compacted();
-        self.superseded.contains(record.revision()) && !stays
+    /// Whether the sweep under way removes a record, sooner or later. All of the compact revision itself stays.
+    fn is_left_over(&self, revision: Revision) -> bool {
+        revision.main < self.view.compacted() && self.superseded.contains(revision)
     }
 
     fn fill_leases<'a>(
