@@ -18,7 +18,7 @@ use crate::api::response::RangeAnswer;
 use crate::api::{Error, Request, Response};
 use crate::config::Limits;
 use crate::event::{Publication, ReadIndexAnswer, ShardInput, ShardOutput};
-use crate::ids::{ClusterId, MemberId, RequestId};
+use crate::ids::{ClusterId, MemberId, RequestId, StreamId};
 use crate::mvcc::{View, txn};
 use crate::raft::{Index, Term};
 use crate::range_stream::RangeStream;
@@ -77,7 +77,7 @@ impl Shard {
             gathering: Vec::new(),
             asked: VecDeque::new(),
             last_token: 0,
-            hub: Hub::new(config.limits, config.seed),
+            hub: Hub::new(config.limits, config.seed, first.view.revision()),
             outputs: VecDeque::new(),
         }
     }
@@ -98,7 +98,7 @@ impl Shard {
             ShardInput::Published(publication) => self.published(now, view, &publication),
             ShardInput::ReadIndex(answer) => self.read_index(view, answer),
             ShardInput::WatchOpened(stream) => self.hub.open(stream),
-            ShardInput::Watch { stream, request } => self.hub.request(now, view, stream, request),
+            ShardInput::Watch { stream, request } => self.hub.request(now, stream, request),
             ShardInput::WatchCredit { stream, bytes } => self.hub.credit(stream, bytes),
             ShardInput::WatchClosed(stream) => self.hub.close(stream),
         }
@@ -119,6 +119,12 @@ impl Shard {
     /// When [`ShardInput::Wake`] is due; it may lie in the past.
     pub fn deadline(&self) -> Option<Time> {
         self.hub.deadline()
+    }
+
+    /// Whether the next request of a watch stream should be read; if not, then after the next
+    /// [`ShardInput::WatchCredit`] for it. See [`Hub::takes_requests`].
+    pub fn takes_watch_requests(&self, stream: StreamId) -> bool {
+        self.hub.takes_requests(stream)
     }
 
     fn ask(&mut self) {

@@ -15,6 +15,18 @@
 //! - G4 Atomic: the events of one revision for one watcher are in one response, or in marked fragments of one.
 //! - G5 Resumable: a watch from a revision gets everything from there on, or is told that it was compacted.
 //! - G6 Bookmarkable: a progress notification at revision R follows every event up to R.
+//!
+//! # Reading order
+//!
+//! [`hub`] takes what streams say and says who is live, `publish` hands changes to the live ones, `catch_up`
+//! reads history for the others, `progress` tells the revision to idle ones. `watcher` and `stream` are what they
+//! work on, `index` finds the watchers of a key.
+//!
+//! # Limits
+//!
+//! The events of one revision are never split but for watchers that take fragments, so a transaction or deletion
+//! of many keys is one response, whatever its size, and one piece of work. The number of watchers is not bounded
+//! here. Permissions are not looked at here.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -26,7 +38,21 @@ use crate::api::etcdserverpb::ResponseHeader;
 use crate::convert::to_u64;
 use crate::mvcc::Record;
 
-mod hub;
+pub mod hub;
+
+mod arena;
+mod catch_up;
+mod index;
+mod intervals;
+mod progress;
+mod publish;
+mod stream;
+mod watcher;
+
+#[cfg(test)]
+mod conversations;
+#[cfg(test)]
+mod model;
 
 pub use hub::Hub;
 
@@ -73,6 +99,9 @@ const EVENTS: u32 = 11;
 const TYPE: u32 = 1;
 const KV: u32 = 2;
 const PREV_KV: u32 = 3;
+/// What a response without events and reason takes at most: four numbers of eleven bytes with their tags in
+/// the header and two outside of it, three flags, tag and length of header and reason.
+const BARE_BYTES: usize = 4 * 11 + 2 * 11 + 3 * 2 + 2 * 3;
 /// `mvccpb.Event.EventType.DELETE`.
 const DELETE: u64 = 1;
 
@@ -98,9 +127,11 @@ impl Response {
         }
     }
 
-    /// x
+    /// Length of the wire form, with the longest header there could be: what the response takes of its stream's
+    /// credit. O(events).
     pub fn encoded_len(&self) -> usize {
-        64 + self.events.iter().map(Event::encoded_len).sum::<usize>()
+        let events: usize = self.events.iter().map(Event::encoded_len).sum();
+        BARE_BYTES + self.cancel_reason.len() + events
     }
 }
 
@@ -201,6 +232,7 @@ mod tests {
         };
         assert_eq!(etcdserverpb::WatchResponse::decode(&*encoded).unwrap(), expected);
         assert_eq!(encoded, expected.encode_to_vec());
-        assert!(encoded.len() < response.encoded_len());
+        assert!(encoded.len() <= response.encoded_len());
+        assert!(encoded.len() + BARE_BYTES > response.encoded_len());
     }
 }

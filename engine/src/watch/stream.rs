@@ -1,0 +1,100 @@
+//! One watch stream: the names of its watchers, and how much of it is under way.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::arena::Slot;
+use super::watcher::Watcher;
+use crate::api::Error;
+use crate::ids::StreamId;
+use crate::time::Time;
+
+/// A stream.
+///
+/// How full it is decides who may queue something for it:
+///
+/// ```text
+/// bytes under way   0 ─────── credit / 2 ─────── credit ─────── + UNREAD_BYTES_MAX
+/// catching up       ──────────►
+/// live events       ────────────────────────────►
+/// more requests     ──────────────────────────────────────────────►
+/// ```
+///
+/// The last response that begins within a bound may end beyond it: else one that is larger than the bound would
+/// never be sent. Catching up leaves one half to live events, so that a watcher far behind does not push the
+/// others of its stream behind, too.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// Its name.
+    pub(super) id: StreamId,
+    /// Its watchers by name.
+    pub(super) watchers: BTreeMap<i64, Slot<Watcher>>,
+    /// The name that the next watcher gets which has none, or later.
+    next_id: i64,
+    /// What its responses that have not left yet take.
+    under_way_bytes: usize,
+    /// Those behind that wait for room.
+    pub(super) parked: BTreeSet<Slot<Watcher>>,
+    /// When its idle watchers are told the revision; `None`: none of them wants to know.
+    pub(super) tick: Option<Time>,
+}
+
+/// What answers to requests may take when there is no credit left. Answers are not held back, so the requests
+/// are.
+const UNREAD_BYTES_MAX: usize = 64 << 10;
+
+impl Stream {
+    /// A stream without watchers.
+    pub(super) const fn new(id: StreamId) -> Self {
+        Self {
+            id,
+            watchers: BTreeMap::new(),
+            next_id: 0,
+            under_way_bytes: 0,
+            parked: BTreeSet::new(),
+            tick: None,
+        }
+    }
+
+    /// The name of a new watcher: the one that the client chose, or, if that is zero, the next free one.
+    ///
+    /// # Errors
+    /// If the chosen one is taken.
+    pub(super) fn choose_id(&mut self, chosen: i64) -> Result<i64, Error> {
+        if chosen != 0 {
+            let taken = self.watchers.contains_key(&chosen);
+            return if taken { Err(Error::WatcherDuplicateId) } else { Ok(chosen) };
+        }
+        // Never one that was free for a while: answers about its last owner may be under way.
+        while self.watchers.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        self.next_id += 1;
+        Ok(self.next_id - 1)
+    }
+
+    /// Takes credit for what was queued.
+    pub(super) const fn take(&mut self, bytes: usize) {
+        self.under_way_bytes += bytes;
+    }
+
+    /// Gives back the credit of what has left.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        assert!(bytes <= self.under_way_bytes, "what leaves was queued before");
+        self.under_way_bytes -= bytes;
+    }
+
+    /// Whether live events may be queued.
+    pub(super) const fn has_room(&self, credit_bytes: usize) -> bool {
+        self.under_way_bytes < credit_bytes
+    }
+
+    /// Whether watchers may catch up.
+    pub(super) const fn has_room_to_catch_up(&self, credit_bytes: usize) -> bool {
+        self.under_way_bytes < credit_bytes.div_ceil(2)
+    }
+
+    /// Whether more requests should be read.
+    pub(super) const fn takes_requests(&self, credit_bytes: usize) -> bool {
+        self.under_way_bytes < credit_bytes.saturating_add(UNREAD_BYTES_MAX)
+    }
+}
