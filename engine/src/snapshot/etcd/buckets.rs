@@ -43,7 +43,7 @@ use crate::ids::LeaseId;
 use crate::lease::Lease;
 use crate::mvcc::hash::Superseded;
 use crate::mvcc::view::NEVER_COMPACTED;
-use crate::mvcc::{Revision, View};
+use crate::mvcc::{Record, Revision, View};
 
 /// Everything that the file holds.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub(super) struct Buckets {
     buckets: Vec<Bucket>,
     view: View,
     leases: CowTree<Lease>,
-    /// What a sweep under way has not removed yet.
+    /// What the last compaction made unreadable and no sweep has removed yet.
     superseded: Superseded,
 }
 
@@ -116,15 +116,16 @@ impl Buckets {
             pairs("meta", meta(&state)),
         ];
         assert!(buckets.is_sorted_by(|a, b| a.name < b.name), "buckets are in order");
-        let superseded = if state.sweep.is_some() {
-            Superseded::new(&state.view, state.sweep, state.view.compacted())
-        } else {
+        let compacted = state.view.compacted();
+        let superseded = if compacted == NEVER_COMPACTED {
             Superseded::default()
+        } else {
+            Superseded::new(&state.view, state.sweep, compacted)
         };
         Self { buckets, view: state.view, leases: state.leases, superseded }
     }
 
-    /// Looks at up to `changes_max` changes of a sweep under way; whether there are no more. Comes before all
+    /// Looks for what to leave out, at up to `changes_max` changes; whether there are no more. Comes before all
     /// else.
     pub(super) fn prepare(&mut self, changes_max: usize) -> bool {
         self.superseded.look(&self.view, changes_max)
@@ -183,7 +184,7 @@ impl Buckets {
             if *looked == LOOKS_MAX {
                 return Some(Place::Change(revision));
             }
-            if self.is_left_over(revision) {
+            if self.is_left_out(record) {
                 *looked += 1;
                 continue;
             }
@@ -199,9 +200,12 @@ impl Buckets {
         None
     }
 
-    /// Whether the sweep under way removes a record, sooner or later. All of the compact revision itself stays.
-    fn is_left_over(&self, revision: Revision) -> bool {
-        revision.main < self.view.compacted() && self.superseded.contains(revision)
+    /// Whether etcd's compaction would have removed a record: it is not seen at the compact revision or above,
+    /// nor is it the deletion at that very revision. (What a request replaced at that revision goes, too, which
+    /// our own sweep keeps.)
+    fn is_left_out(&self, record: &Record) -> bool {
+        let stays = record.is_tombstone() && record.revision().main == self.view.compacted();
+        self.superseded.contains(record.revision()) && !stays
     }
 
     fn fill_leases<'a>(
@@ -289,7 +293,7 @@ fn meta(state: &EtcdState) -> Vec<Pair> {
         pairs.push(Pair::new("consistent_index", number(index.0)));
     }
     if state.view.compacted() != NEVER_COMPACTED {
-        // What the sweep under way has left is left out, so the compaction is over for whoever reads the file.
+        // What it removes is left out, so for whoever reads the file the compaction is over.
         let revision = Revision::first_of(state.view.compacted()).to_bucket_key();
         pairs.push(Pair::new("finishedCompactRev", revision));
         pairs.push(Pair::new("scheduledCompactRev", revision));

@@ -8,7 +8,7 @@
 //! branch per level.
 //!
 //! What a compaction has made unreadable is left out, wherever the sweep is, so that the file of a state is
-//! always the same. Finding it takes a walk over the changes that the sweep has yet to look at, and keeps a
+//! always the same. Finding it takes a walk over the changes that the sweep has yet to look at first, and keeps a
 //! revision for each record that the sweep has yet to remove.
 //!
 //! ```text
