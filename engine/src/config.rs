@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::auto_compact::AutoCompaction;
 use crate::ids::{ClusterId, MemberId};
 
 /// The settings of a member; fixed while it runs.
@@ -21,6 +22,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// A leader that has nothing to say says so this often.
     pub heartbeat_interval: Duration,
+    /// When the leader compacts history of itself, if it does.
+    pub auto_compaction: Option<AutoCompaction>,
     /// Sizes and counts that bound work and memory.
     pub limits: Limits,
     /// The version that [`Status`](crate::api::Request::Status) shows.

@@ -30,6 +30,7 @@
 extern crate alloc;
 
 pub mod api;
+pub mod auto_compact;
 pub mod command;
 pub mod config;
 pub mod cow;

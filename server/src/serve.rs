@@ -237,6 +237,7 @@ fn engine_config(config: &Config, identity: Identity) -> Result<EngineConfig, Fa
             ..defaults
         },
         version: version::ETCD_VERSION.to_owned(),
+        auto_compaction: config.auto_compaction,
     })
 }
 

@@ -299,6 +299,7 @@ pub fn config(id: MemberId, members: Vec<Member>) -> Config {
         seed: 0,
         election_timeout: Duration::from_secs(1),
         heartbeat_interval: Duration::from_millis(100),
+        auto_compaction: None,
         limits: Limits {
             segment_bytes: 256 << 10,
             first_segment_bytes: 64 << 10,

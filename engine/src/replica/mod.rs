@@ -13,8 +13,11 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::api::etcdserverpb::{CompactionResponse, LeaseKeepAliveResponse, ResponseHeader};
+use crate::api::etcdserverpb::{
+    CompactionRequest, CompactionResponse, LeaseKeepAliveResponse, ResponseHeader,
+};
 use crate::api::{Error, Request, Response};
+use crate::auto_compact::AutoCompactor;
 use crate::command::{Command, CommandKind};
 use crate::config::Config;
 use crate::event::{Event, Halt, Input, Output, Publication};
@@ -62,6 +65,8 @@ pub struct Replica {
     proposals: Proposals,
     reads: Reads,
     keeper: Keeper,
+    /// While this member leads and is to compact of itself.
+    auto_compactor: Option<AutoCompactor>,
     compactor: Compactor,
     snapshotter: Snapshotter,
     /// Changes applied since the last publication.
@@ -129,6 +134,7 @@ impl Replica {
             proposals: Proposals::new(timeout, config.limits.proposed_bytes_max),
             reads: Reads::new(timeout),
             keeper: Keeper::default(),
+            auto_compactor: None,
             compactor: Compactor::default(),
             snapshotter: Snapshotter::new(newest, second, snapshot_bytes),
             changes: Vec::new(),
@@ -177,6 +183,7 @@ impl Replica {
             self.proposals.deadline(),
             self.reads.deadline(),
             leases,
+            self.auto_compactor.as_ref().map(AutoCompactor::deadline),
             sweeping,
         ]
         .into_iter()
@@ -291,7 +298,7 @@ impl Replica {
         self.proposals.proposed(self.now, place, bytes, waiter);
     }
 
-    /// What a leader proposes of itself: renewals that gathered, leases that end, the time.
+    /// What a leader proposes of itself: renewals that gathered, leases that end, the time, compactions.
     fn propose_own(&mut self) {
         if self.leading.is_none() {
             return;
@@ -305,6 +312,13 @@ impl Replica {
                 self.keeper.due(self.now, &self.state.lessor, &self.config.limits)
         {
             self.propose(&command, Waiter::Nobody);
+        }
+        let store = &self.state.store;
+        let (revision, compacted) = (store.revision(), store.compacted());
+        let compactor = self.auto_compactor.as_mut();
+        if let Some(revision) = compactor.and_then(|c| c.due(self.now, revision, compacted)) {
+            let request = CompactionRequest { revision, physical: false };
+            self.propose(&Command::Compact(request), Waiter::Nobody);
         }
     }
 
@@ -321,6 +335,8 @@ impl Replica {
             return;
         }
         self.leading = leading;
+        let mode = self.config.auto_compaction.filter(|_| leads);
+        self.auto_compactor = mode.map(|mode| AutoCompactor::new(mode, self.now));
         for (lease, ids) in self.keeper.stop_leading() {
             for id in ids {
                 self.proposals.park(self.now, id, Request::LeaseKeepAlive(lease));

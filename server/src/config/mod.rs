@@ -17,7 +17,8 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::config::auto_compaction::AutoCompaction;
+use cairn_engine::auto_compact::AutoCompaction;
+
 use crate::config::cluster::{ClusterState, InitialCluster};
 use crate::config::gates::FeatureGates;
 use crate::config::security::{AuthToken, Tls, TlsChoice};

@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::thread;
 
-use crate::config::auto_compaction::AutoCompaction;
+use crate::config::auto_compaction;
 use crate::config::cluster::{ClusterState, InitialCluster};
 use crate::config::duration::GoDuration;
 use crate::config::gates::{Feature, FeatureGates};
@@ -46,7 +46,7 @@ pub(super) fn assemble(
     {
         return Err(Invalid::AdvertiseClientUnset);
     }
-    AutoCompaction::check_mode(&settings.text("auto-compaction-mode"))?;
+    auto_compaction::check_mode(&settings.text("auto-compaction-mode"))?;
     let feature_gates = feature_gates(settings, notes)?;
     let compact_hash_check_time = settings.duration("compact-hash-check-time");
     if compact_hash_check_time.is_zero() {
@@ -57,7 +57,7 @@ pub(super) fn assemble(
         &settings.text("tls-max-version"),
         &settings.names("cipher-suites"),
     )?;
-    let auto_compaction = AutoCompaction::parse(
+    let auto_compaction = auto_compaction::parse(
         &settings.text("auto-compaction-mode"),
         &settings.text("auto-compaction-retention"),
     )?;

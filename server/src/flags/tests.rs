@@ -3,8 +3,9 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use cairn_engine::auto_compact::AutoCompaction;
+
 use super::*;
-use crate::config::auto_compaction::AutoCompaction;
 use crate::config::cluster::ClusterState;
 use crate::config::gates::Feature;
 use crate::config::security::{AuthToken, TlsVersion};
