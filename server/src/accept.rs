@@ -30,9 +30,8 @@ pub enum Face {
 /// Serves a connection until it ends.
 pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face) {
     let _counted = server.count_connection();
-    let Some(Some((first, speaks_http2))) =
-        server.within(FIRST_WORDS_LIMIT, first_words(&mut io)).await
-    else {
+    let spoken = server.within(FIRST_WORDS_LIMIT, first_words(&mut io));
+    let Some(Some(Some((first, speaks_http2)))) = server.unless_stopped(spoken).await else {
         return;
     };
     let io: Io = Box::new(Replayed { first, io });

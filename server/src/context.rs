@@ -16,7 +16,9 @@ use cairn_io::driver::Handle;
 use cairn_io::pulse::Counters;
 use cairn_io::runtime::Runtime;
 use prometheus::IntGauge;
+use tokio::sync::watch;
 
+use crate::config::KeepAlive;
 use crate::grpc::unary;
 use crate::metrics::Metrics;
 
@@ -29,6 +31,8 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Streams of one connection.
     pub streams_max: u32,
+    /// How it is found out that a client is gone.
+    pub keep_alive: KeepAlive,
 }
 
 impl Limits {
@@ -46,7 +50,7 @@ struct Inner {
     limits: Limits,
     metrics: Arc<Metrics>,
     stalls: Arc<Counters>,
-    stopping: Cell<bool>,
+    stopping: watch::Receiver<bool>,
     connections: Cell<usize>,
 }
 
@@ -57,14 +61,15 @@ impl<R: Runtime> Clone for Context<R> {
 }
 
 impl<R: Runtime> Context<R> {
-    /// A server that asks `handle`.
+    /// A server that asks `handle`, until `stopping` says true.
     pub fn new(
         handle: Handle,
         limits: Limits,
         metrics: Arc<Metrics>,
         stalls: Arc<Counters>,
+        stopping: watch::Receiver<bool>,
     ) -> Self {
-        let (stopping, connections) = (Cell::new(false), Cell::new(0));
+        let connections = Cell::new(0);
         let inner = Inner { handle, limits, metrics, stalls, stopping, connections };
         Self(Rc::new(inner), PhantomData)
     }
@@ -120,14 +125,31 @@ impl<R: Runtime> Context<R> {
         .await
     }
 
-    /// Asks all connections to end when what is under way is done.
-    pub fn stop(&self) {
-        self.0.stopping.set(true);
+    /// Whether connections should end when what is under way is done.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.stopping.borrow()
     }
 
-    /// Whether connections should end.
-    pub fn is_stopping(&self) -> bool {
-        self.0.stopping.get()
+    /// Waits until they should.
+    pub fn stopped(&self) -> impl Future<Output = ()> + 'static {
+        let mut stopping = self.0.stopping.clone();
+        async move {
+            // An error means that nobody can tell any more: the process ends.
+            drop(stopping.wait_for(|stopping| *stopping).await);
+        }
+    }
+
+    /// Waits for something, but not any more when connections should end; `None`: they should.
+    pub async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        let mut stopped = pin!(self.stopped());
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            stopped.as_mut().poll(context).map(|()| None)
+        })
+        .await
     }
 
     /// Counts a connection while it lasts.

@@ -5,8 +5,8 @@
 
 use core::cell::Cell;
 use core::convert::Infallible;
-use core::future::Future;
-use core::pin::Pin;
+use core::future::{Future, poll_fn};
+use core::pin::{Pin, pin};
 use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
 use std::rc::Rc;
@@ -49,8 +49,18 @@ pub async fn serve<R: Runtime>(server: Context<R>, io: Io) {
     });
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX);
-    // How a client ends its connection is its own affair.
-    drop(builder.serve_connection(TokioIo::new(io), service).await);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut stopped = pin!(server.stopped());
+    let mut is_told = false;
+    poll_fn(|context| {
+        if !is_told && stopped.as_mut().poll(context).is_ready() {
+            is_told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        // How a client ends its connection is its own affair.
+        connection.as_mut().poll(context).map(drop)
+    })
+    .await;
 }
 
 async fn answer<R: Runtime>(server: &Context<R>, request: &http::Request<Incoming>) -> Answer {

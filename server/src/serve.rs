@@ -102,6 +102,7 @@ fn start(config: &Config) -> Result<Signal, Failed> {
             txn_ops_max: config.max_txn_ops,
             message_bytes_max: config.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES),
             streams_max: config.max_concurrent_streams,
+            keep_alive: config.grpc_keepalive,
         },
         client_urls: config.listen_client_urls.clone(),
         metrics,
@@ -281,11 +282,12 @@ impl Program for Member {
 impl Member {
     /// Begins to serve on this core.
     fn ready<R: Runtime>(self, core: usize, handle: Handle, sockets: Sockets) {
-        let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters);
+        let (stop, stopping) = watch::channel(false);
+        let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters, stopping);
         for (socket, face) in sockets {
             R::spawn(listen(server.clone(), socket, face));
         }
-        R::spawn(stop_when_told(server.clone(), self.stopping));
+        R::spawn(stop_when_told(server.clone(), stop, self.stopping));
         if core == 0 {
             R::spawn(announce(server, self.client_urls));
         }
@@ -347,11 +349,13 @@ async fn hear(mut signals: Signals, stop: watch::Sender<Option<Signal>>) {
 /// Ends this core when the process is told to stop: connections finish what is under way, for a while.
 async fn stop_when_told<R: Runtime>(
     server: Context<R>,
+    stop: watch::Sender<bool>,
     mut stopping: watch::Receiver<Option<Signal>>,
 ) {
     // An error means that nobody can tell any more: the process ends.
     drop(stopping.wait_for(Option::is_some).await);
-    server.stop();
+    // Whoever listens has a connection.
+    stop.send(true).ok();
     let deadline = R::now().saturating_add(clock::saturating_ns(DRAIN_LIMIT));
     while server.connections() > 0 && R::now() < deadline {
         R::sleep(DRAIN_POLL).await;

@@ -8,27 +8,40 @@
 //!
 //! A unary call is an entry in a list, not a task: its body is usually there when it is accepted, and its answer comes
 //! through the connection's [`Outbox`]. Streams get a task each.
+//!
+//! # What a client can make us hold
+//!
+//! - Of requests that have not arrived whole: [`UNFINISHED_BYTES_MAX`], then calls are refused.
+//! - Of answers that it does not read: what [`outflow`](super::outflow) bounds; further answers wait unencoded, and
+//!   when they are [`ANSWERS_MAX`], no more calls are accepted until it reads.
+//! - Of headers, streams and windows: what h2 is told in [`serve`].
 
-use core::cell::RefCell;
-use core::future::poll_fn;
+use core::cell::{Cell, RefCell};
+use core::future::{Future, pending, poll_fn};
+use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_engine::api::{Code, Error, Response};
 use cairn_io::driver::Sink;
 use cairn_io::runtime::{Connection as Io, Runtime};
-use h2::RecvStream;
+use futures_util::stream::{FuturesUnordered, Stream as _};
 use h2::server::{Connection as H2, SendResponse};
+use h2::{Ping, PingPong, RecvStream};
 use http::request::Parts;
 use slab::Slab;
 
 use super::frame::{self, Messages};
 use super::method::{Kind, Method};
+use super::outflow::{Gauged, Outflow};
 use super::send::{Gone, Sending};
 use super::status::{Status, response_head};
 use super::unary::{self, Asked};
 use super::{keep_alive, parts, watch};
+use crate::config::KeepAlive;
 use crate::context::Context as Server;
 use crate::version;
 
@@ -40,21 +53,23 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Streams of one connection where the operator sets no limit. etcd sets none; each costs a kilobyte.
 const STREAMS_MAX: u32 = 65_536;
-/// An answer beyond this waits for the client's window in a task of its own.
-const INLINE_BYTES_MAX: usize = 64 << 10;
 /// How long a client may take to say that it speaks HTTP/2.
-const HANDSHAKE_LIMIT: core::time::Duration = core::time::Duration::from_secs(20);
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(20);
+/// Bytes of a connection's requests that have not arrived whole.
+const UNFINISHED_BYTES_MAX: usize = 64 << 20;
+/// Answers that wait until the client reads others.
+const ANSWERS_MAX: usize = 1024;
 
 /// Answers on their way to a connection.
 #[derive(Default)]
 struct Outbox {
-    answers: RefCell<Vec<(u64, Result<Response, Error>)>>,
+    answers: RefCell<VecDeque<(u64, Result<Response, Error>)>>,
     connection: RefCell<Option<Waker>>,
 }
 
 impl Sink for Outbox {
     fn deliver(&self, key: u64, result: Result<Response, Error>) {
-        self.answers.borrow_mut().push((key, result));
+        self.answers.borrow_mut().push_back((key, result));
         if let Some(connection) = self.connection.borrow_mut().take() {
             connection.wake();
         }
@@ -65,17 +80,23 @@ impl Sink for Outbox {
 struct Call {
     method: Method,
     respond: SendResponse<Bytes>,
-    /// While its message has not arrived.
-    receiving: Option<Receiving>,
 }
 
 struct Connection<R: Runtime> {
     server: Server<R>,
-    h2: H2<Io, Bytes>,
+    h2: H2<Gauged, Bytes>,
     calls: Slab<Call>,
-    /// Calls whose message has not arrived.
-    reading: Vec<usize>,
+    /// Calls whose message did not come with their head.
+    unfinished: FuturesUnordered<Unfinished>,
+    unfinished_bytes: Rc<Cell<usize>>,
     outbox: Rc<Outbox>,
+    outflow: Rc<Outflow>,
+    /// Ready when the client is gone.
+    heartbeat: Pin<Box<dyn Future<Output = ()>>>,
+    /// Ready when the server stops.
+    stopping: Pin<Box<dyn Future<Output = ()>>>,
+    /// Whether the client was told that.
+    is_leaving: bool,
 }
 
 /// Serves a connection that speaks HTTP/2 until it ends.
@@ -86,44 +107,70 @@ pub async fn serve<R: Runtime>(server: Server<R>, io: Io) {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(server.limits().streams_max.min(STREAMS_MAX))
         .max_header_list_size(HEADER_BYTES_MAX);
-    let handshake = builder.handshake::<_, Bytes>(io);
+    let outflow = Rc::new(Outflow::default());
+    let handshake = builder.handshake::<_, Bytes>(Gauged::new(io, outflow.clone()));
     // A client that is slow to begin, or does not, is let go.
-    let Some(Ok(h2)) = server.within(HANDSHAKE_LIMIT, handshake).await else { return };
-    let outbox = Rc::new(Outbox::default());
-    let mut connection = Connection { server, h2, calls: Slab::new(), reading: Vec::new(), outbox };
+    let Some(Ok(mut h2)) = server.within(HANDSHAKE_LIMIT, handshake).await else { return };
+    let heartbeat = Box::pin(heartbeat(server.clone(), h2.ping_pong()));
+    let mut connection = Connection {
+        stopping: Box::pin(server.stopped()),
+        server,
+        h2,
+        calls: Slab::new(),
+        unfinished: FuturesUnordered::new(),
+        unfinished_bytes: Rc::default(),
+        outbox: Rc::default(),
+        outflow,
+        heartbeat,
+        is_leaving: false,
+    };
     poll_fn(|context| connection.poll(context)).await;
 }
 
 impl<R: Runtime> Connection<R> {
     /// Does everything that can be done now; ready when the connection has ended.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.heartbeat.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if !self.is_leaving && self.stopping.as_mut().poll(context).is_ready() {
+            self.is_leaving = true;
+            self.h2.graceful_shutdown();
+        }
         loop {
             let mut progressed = self.answer(context);
-            progressed |= self.read_bodies(context);
-            if self.server.is_stopping() {
-                self.h2.graceful_shutdown();
-            }
+            progressed |= self.finish_requests(context);
             // Writes what was sent above, then reads what has arrived.
-            match self.h2.poll_accept(context) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.accept(context, request, respond);
-                    progressed = true;
+            if self.outbox.answers.borrow().len() >= ANSWERS_MAX {
+                if self.h2.poll_closed(context).is_ready() {
+                    return Poll::Ready(());
                 }
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                Poll::Pending if progressed => {}
-                Poll::Pending => return Poll::Pending,
+            } else {
+                match self.h2.poll_accept(context) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        self.accept(context, request, respond);
+                        continue;
+                    }
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            self.outflow.settle();
+            if !progressed {
+                return Poll::Pending;
             }
         }
     }
 
-    /// Answers the calls whose answers have gathered; whether there were any.
-    fn answer(&mut self, context: &mut Context<'_>) -> bool {
-        let answers = core::mem::take(&mut *self.outbox.answers.borrow_mut());
-        if answers.is_empty() {
-            *self.outbox.connection.borrow_mut() = Some(context.waker().clone());
-            return false;
-        }
-        for (key, result) in answers {
+    /// Answers the calls whose answers have gathered, while there is room; whether there were any.
+    fn answer(&mut self, context: &Context<'_>) -> bool {
+        let mut progressed = false;
+        while self.outflow.poll_room(context).is_ready() {
+            let Some((key, result)) = self.outbox.answers.borrow_mut().pop_front() else {
+                *self.outbox.connection.borrow_mut() = Some(context.waker().clone());
+                break;
+            };
+            progressed = true;
             let call = self.calls.remove(key_place(key));
             match result {
                 Ok(response) => {
@@ -134,31 +181,34 @@ impl<R: Runtime> Connection<R> {
                 Err(error) => self.end(call, &Status::from(error)),
             }
         }
-        true
+        progressed
     }
 
     fn accept(
         &mut self,
         context: &mut Context<'_>,
         request: http::Request<RecvStream>,
-        respond: SendResponse<Bytes>,
+        mut respond: SendResponse<Bytes>,
     ) {
         let (head, body) = request.into_parts();
-        let mut respond = respond;
         let method = match self.admit(&head) {
             Ok(method) => method,
             Err(status) => return refuse(&mut respond, &status),
         };
         self.server.metrics().started(method);
-        let receiving = Receiving::new(body, self.server.limits().message_bytes_max);
+        let message_bytes_max = self.server.limits().message_bytes_max;
+        let unfinished_bytes = self.unfinished_bytes.clone();
+        let mut receiving = Receiving::new(body, message_bytes_max, unfinished_bytes);
         if method.row().kind == Kind::Unary {
-            let call = Call { method, respond, receiving: Some(receiving) };
-            let place = self.calls.insert(call);
-            if !self.read_body(context, place) {
-                self.reading.push(place);
+            let message = receiving.poll_only(context);
+            let place = self.calls.insert(Call { method, respond });
+            match message {
+                Poll::Ready(message) => self.ask(place, message),
+                Poll::Pending => self.unfinished.push(Unfinished { place, receiving }),
             }
         } else {
-            R::spawn(stream(self.server.clone(), method, receiving, respond));
+            let outflow = self.outflow.clone();
+            R::spawn(stream(self.server.clone(), method, receiving, respond, outflow));
         }
     }
 
@@ -177,27 +227,23 @@ impl<R: Runtime> Connection<R> {
         Ok(method)
     }
 
-    /// Goes on with the calls whose message has not arrived; whether any has now.
-    fn read_bodies(&mut self, context: &mut Context<'_>) -> bool {
-        let before = self.reading.len();
-        let mut reading = core::mem::take(&mut self.reading);
-        reading.retain(|place| !self.read_body(context, *place));
-        self.reading = reading;
-        self.reading.len() < before
+    /// Goes on with the calls whose message has arrived now; whether there were any.
+    fn finish_requests(&mut self, context: &mut Context<'_>) -> bool {
+        let mut progressed = false;
+        while let Poll::Ready(Some((place, message))) =
+            Pin::new(&mut self.unfinished).poll_next(context)
+        {
+            self.ask(place, message);
+            progressed = true;
+        }
+        progressed
     }
 
-    /// Reads a call's message and asks the engine; false if it has not arrived.
-    fn read_body(&mut self, context: &mut Context<'_>, place: usize) -> bool {
-        let call = &mut self.calls[place];
-        let receiving = call.receiving.as_mut().expect("read once");
-        let outcome = match receiving.poll_only(context) {
-            Poll::Pending => return false,
-            Poll::Ready(outcome) => outcome,
-        };
-        call.receiving = None;
+    /// Asks the engine what a call's message says.
+    fn ask(&mut self, place: usize, message: Result<Bytes, Status>) {
         let (limits, header) = (self.server.limits().unary(), self.server.handle().header());
-        let method = call.method;
-        let asked = outcome.and_then(|message| {
+        let method = self.calls[place].method;
+        let asked = message.and_then(|message| {
             self.server.metrics().received(method);
             unary::read(method, message, limits, header)
         });
@@ -215,35 +261,46 @@ impl<R: Runtime> Connection<R> {
                 self.end(call, &status);
             }
         }
-        true
     }
 
-    /// Sends an answer and ends the call. One that is large waits for the client in a task of its own.
+    /// Sends an answer and ends the call. One that the client has no room for waits in a task of its own.
     fn send_answer(&self, mut call: Call, message: Bytes) {
         self.server.metrics().sent(call.method);
         self.server.metrics().handled(call.method, Code::Ok);
-        if message.len() > INLINE_BYTES_MAX {
-            R::spawn(async move {
-                // A client that went away is not told.
-                if let Ok(mut sending) = Sending::begin(&mut call.respond)
-                    && sending.send(message).await.is_ok()
-                {
-                    sending.finish(&Status::OK).ok();
-                }
-            });
+        // A client that went away is not told.
+        let Ok(mut stream) = call.respond.send_response(response_head(), false) else { return };
+        stream.reserve_capacity(message.len());
+        if stream.capacity() >= message.len() {
+            self.outflow.handed(message.len());
+            if stream.send_data(message, false).is_ok() {
+                drop(stream.send_trailers(Status::OK.trailers()));
+            }
             return;
         }
-        if let Ok(mut stream) = call.respond.send_response(response_head(), false)
-            && stream.send_data(message, false).is_ok()
-        {
-            drop(stream.send_trailers(Status::OK.trailers()));
-        }
+        let counted = self.outflow.count(message.len());
+        let mut sending = Sending::on(stream, self.outflow.clone());
+        R::spawn(async move {
+            if sending.send(message).await.is_ok() {
+                sending.finish(&Status::OK).ok();
+            }
+            drop(counted);
+        });
     }
 
     /// Ends a call without an answer.
     fn end(&self, mut call: Call, status: &Status) {
         self.server.metrics().handled(call.method, status.code);
         refuse(&mut call.respond, status);
+    }
+}
+
+/// Pings a client now and then; ends when it does not answer in time.
+async fn heartbeat<R: Runtime>(server: Server<R>, pings: Option<PingPong>) {
+    let KeepAlive { interval, timeout, .. } = server.limits().keep_alive;
+    let (Some(interval), Some(mut pings)) = (interval, pings) else { return pending().await };
+    loop {
+        R::sleep(interval).await;
+        let Some(Ok(_)) = server.within(timeout, pings.ping(Ping::opaque())).await else { return };
     }
 }
 
@@ -262,8 +319,9 @@ async fn stream<R: Runtime>(
     method: Method,
     receiving: Receiving,
     mut respond: SendResponse<Bytes>,
+    outflow: Rc<Outflow>,
 ) {
-    let outcome = serve_stream(&server, method, receiving, &mut respond).await;
+    let outcome = serve_stream(&server, method, receiving, &mut respond, outflow).await;
     let code = outcome.unwrap_or(Code::Canceled);
     server.metrics().handled(method, code);
 }
@@ -273,12 +331,13 @@ async fn serve_stream<R: Runtime>(
     method: Method,
     mut receiving: Receiving,
     respond: &mut SendResponse<Bytes>,
+    outflow: Rc<Outflow>,
 ) -> Result<Code, Gone> {
     let handle = server.handle();
     let request = if method == Method::Watch {
-        return watch::serve(Sending::begin(respond)?, receiving, handle).await;
+        return watch::serve(Sending::begin(respond, outflow)?, receiving, server).await;
     } else if method == Method::LeaseKeepAlive {
-        return keep_alive::serve(Sending::begin(respond)?, receiving, handle).await;
+        return keep_alive::serve(Sending::begin(respond, outflow)?, receiving, server).await;
     } else if method == Method::RangeStream {
         receiving.only().await.and_then(unary::read_range_stream)
     } else if method == Method::Snapshot {
@@ -291,9 +350,11 @@ async fn serve_stream<R: Runtime>(
         Err(status) => Err(status),
     };
     match answer {
-        Ok(Response::RangeStream(answer)) => parts::range(Sending::begin(respond)?, *answer).await,
+        Ok(Response::RangeStream(answer)) => {
+            parts::range(Sending::begin(respond, outflow)?, *answer).await
+        }
         Ok(Response::Snapshot(answer)) => {
-            parts::snapshot(Sending::begin(respond)?, *answer, version::ETCD_VERSION).await
+            parts::snapshot(Sending::begin(respond, outflow)?, *answer, version::ETCD_VERSION).await
         }
         Ok(_) => unreachable!("each question has its kind of answer"),
         Err(status) => {
@@ -303,16 +364,36 @@ async fn serve_stream<R: Runtime>(
     }
 }
 
-/// The receiving half of a call: its messages, and no more of them at a time than the windows allow.
+/// A call whose message has not arrived whole.
+struct Unfinished {
+    place: usize,
+    receiving: Receiving,
+}
+
+impl Future for Unfinished {
+    type Output = (usize, Result<Bytes, Status>);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let place = self.place;
+        self.receiving.poll_only(context).map(|message| (place, message))
+    }
+}
+
+/// The receiving half of a call: its messages, one after the other.
 pub(super) struct Receiving {
     body: RecvStream,
     messages: Messages,
-    bytes_max: usize,
+    message_bytes_max: usize,
+    /// What it holds of a message that has not arrived whole, as far as that is counted.
+    held_bytes: usize,
+    /// The sum of that over the connection.
+    unfinished_bytes: Rc<Cell<usize>>,
 }
 
 impl Receiving {
-    fn new(body: RecvStream, bytes_max: usize) -> Self {
-        Self { body, messages: Messages::default(), bytes_max }
+    fn new(body: RecvStream, message_bytes_max: usize, unfinished_bytes: Rc<Cell<usize>>) -> Self {
+        let messages = Messages::default();
+        Self { body, messages, message_bytes_max, held_bytes: 0, unfinished_bytes }
     }
 
     /// Waits for the next message; `None`: the client sends no more. Cancelling loses nothing.
@@ -330,12 +411,13 @@ impl Receiving {
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
-            if let Some(message) = self.messages.next(self.bytes_max)? {
+            if let Some(message) = self.messages.next(self.message_bytes_max)? {
+                self.hold(0);
                 return Poll::Ready(Ok(Some(message)));
             }
             match self.body.poll_data(context) {
                 Poll::Ready(Some(Ok(data))) => {
-                    // What is held is bounded by the length of one message, so the window may open again.
+                    // What is held is bounded otherwise, and a message may be longer than the window.
                     drop(self.body.flow_control().release_capacity(data.len()));
                     self.messages.push(data);
                 }
@@ -346,7 +428,14 @@ impl Receiving {
                 Poll::Ready(None) => {
                     return Poll::Ready(Err(Status::new(Code::Internal, "unexpected EOF")));
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.hold(self.messages.len());
+                    if self.unfinished_bytes.get() > UNFINISHED_BYTES_MAX {
+                        let text = "too many unfinished requests on this connection";
+                        return Poll::Ready(Err(Status::new(Code::ResourceExhausted, text)));
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -355,5 +444,17 @@ impl Receiving {
     fn poll_only(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
         let missing = || Status::new(Code::Internal, "grpc: a call without a message");
         self.poll_next(context).map(|outcome| outcome?.ok_or_else(missing))
+    }
+
+    /// Corrects the sum of what is held.
+    fn hold(&mut self, bytes: usize) {
+        self.unfinished_bytes.set(self.unfinished_bytes.get() - self.held_bytes + bytes);
+        self.held_bytes = bytes;
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.hold(0);
     }
 }

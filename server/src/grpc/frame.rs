@@ -81,13 +81,18 @@ impl Messages {
         }))
     }
 
+    /// Bytes that are left of the data.
+    pub fn len(&self) -> usize {
+        match &self.rest {
+            Rest::Nothing => 0,
+            Rest::Chunk(chunk) => chunk.len(),
+            Rest::Gathered(gathered) => gathered.len(),
+        }
+    }
+
     /// Whether nothing is left of the data.
     pub fn is_empty(&self) -> bool {
-        match &self.rest {
-            Rest::Nothing => true,
-            Rest::Chunk(chunk) => chunk.is_empty(),
-            Rest::Gathered(gathered) => gathered.is_empty(),
-        }
+        self.len() == 0
     }
 }
 

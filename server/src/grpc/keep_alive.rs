@@ -6,33 +6,35 @@ use core::task::Poll;
 
 use cairn_engine::LeaseId;
 use cairn_engine::api::etcdserverpb::LeaseKeepAliveRequest;
-use cairn_engine::api::{Code, Request};
-use cairn_io::driver::Handle;
+use cairn_engine::api::{Code, Error, Request};
+use cairn_io::runtime::Runtime;
 
 use super::connection::Receiving;
 use super::send::{Gone, Sending};
 use super::status::Status;
 use super::{frame, unary};
+use crate::context::Context;
 
 /// Serves one stream until the client ends it.
 ///
 /// Each question is answered before the next is read: a client that does not read its answers is not read from.
-pub(super) async fn serve(
+pub(super) async fn serve<R: Runtime>(
     mut sending: Sending,
     mut receiving: Receiving,
-    handle: &Handle,
+    server: &Context<R>,
 ) -> Result<Code, Gone> {
     loop {
-        let message = match receiving.next().await {
-            Ok(Some(message)) => message,
-            Ok(None) => return sending.finish(&Status::OK),
-            Err(status) => return sending.finish(&status),
+        let message = match server.unless_stopped(receiving.next()).await {
+            Some(Ok(Some(message))) => message,
+            Some(Ok(None)) => return sending.finish(&Status::OK),
+            Some(Err(status)) => return sending.finish(&status),
+            None => return sending.finish(&Status::from(Error::Stopped)),
         };
         let request = match unary::decode::<LeaseKeepAliveRequest>(message) {
             Ok(request) => request,
             Err(status) => return sending.finish(&status),
         };
-        let mut asked = pin!(handle.ask(Request::LeaseKeepAlive(LeaseId(request.id))));
+        let mut asked = pin!(server.handle().ask(Request::LeaseKeepAlive(LeaseId(request.id))));
         // Whoever went away need not be waited for.
         let outcome = poll_fn(|context| {
             if sending.poll_reset(context).is_ready() {

@@ -3,7 +3,7 @@
 //! What there is to it: a table of paths ([`method`]), messages with a length in front ([`frame`]), and a status in
 //! trailers ([`status`]). A connection is one task ([`connection`]): it takes everything that has arrived, hands it to
 //! the engine, and writes the answers that have gathered in one flush. Unary calls ([`unary`]) are no tasks of their
-//! own; streams are, one each.
+//! own; streams are, one each. What an unread answer may cost is bounded in `outflow`.
 //!
 //! | file | calls |
 //! |---|---|
@@ -19,6 +19,7 @@ pub mod status;
 pub mod unary;
 
 mod keep_alive;
+mod outflow;
 mod parts;
 mod send;
 mod watch;

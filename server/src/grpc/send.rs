@@ -2,17 +2,20 @@
 
 use core::future::poll_fn;
 use core::task::{Context, Poll};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_engine::api::Code;
 use h2::SendStream;
 use h2::server::SendResponse;
 
+use super::outflow::Outflow;
 use super::status::{Status, response_head};
 
 /// The sending half of a call whose answer is a stream of messages.
 pub(super) struct Sending {
     stream: SendStream<Bytes>,
+    outflow: Rc<Outflow>,
 }
 
 /// The client does not listen any more.
@@ -27,22 +30,39 @@ impl From<h2::Error> for Gone {
 
 impl Sending {
     /// Sends the head of the response.
-    pub(super) fn begin(respond: &mut SendResponse<Bytes>) -> Result<Self, Gone> {
-        Ok(Self { stream: respond.send_response(response_head(), false)? })
+    pub(super) fn begin(
+        respond: &mut SendResponse<Bytes>,
+        outflow: Rc<Outflow>,
+    ) -> Result<Self, Gone> {
+        Ok(Self::on(respond.send_response(response_head(), false)?, outflow))
+    }
+
+    /// Goes on after the head of the response.
+    pub(super) fn on(stream: SendStream<Bytes>, outflow: Rc<Outflow>) -> Self {
+        Self { stream, outflow }
     }
 
     /// Sends data as the client's window allows; when it returns, all of it has been handed to the connection.
     pub(super) async fn send(&mut self, mut data: Bytes) -> Result<(), Gone> {
         while !data.is_empty() {
+            poll_fn(|context| self.poll_takes_data(context)).await?;
             self.stream.reserve_capacity(data.len().min(CHUNK_BYTES_MAX));
             let capacity =
                 poll_fn(|context| self.stream.poll_capacity(context)).await.ok_or(Gone)??;
             if capacity > 0 {
                 let chunk = data.split_to(capacity.min(data.len()));
+                self.outflow.handed(chunk.len());
                 self.stream.send_data(chunk, false)?;
             }
         }
         Ok(())
+    }
+
+    fn poll_takes_data(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if self.poll_reset(context).is_ready() {
+            return Poll::Ready(Err(Gone));
+        }
+        self.outflow.poll_takes_data(context).map(Ok)
     }
 
     /// Ends the call; with the code that it ended with.

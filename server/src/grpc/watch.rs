@@ -1,7 +1,7 @@
 //! Watch: one stream of the engine for one stream of the client.
 
 use core::future::{Future, poll_fn};
-use core::pin::pin;
+use core::pin::{Pin, pin};
 use core::task::Poll;
 
 use bytes::Bytes;
@@ -9,29 +9,34 @@ use cairn_engine::api::etcdserverpb::WatchRequest;
 use cairn_engine::api::{Code, Error};
 use cairn_engine::watch;
 use cairn_io::driver::{Handle, WatchStream};
+use cairn_io::runtime::Runtime;
 
 use super::connection::Receiving;
 use super::send::{Gone, Sending};
 use super::status::Status;
 use super::{frame, unary};
+use crate::context::Context;
 
 /// What happened on a watch stream.
 enum Happened {
     Asked(Result<Option<Bytes>, Status>),
     Owed(watch::Response),
+    Stopped,
     Gone,
 }
 
 /// Serves one stream until the client ends it. Its half-close changes nothing: the stream goes on.
-pub(super) async fn serve(
+pub(super) async fn serve<R: Runtime>(
     mut sending: Sending,
     mut receiving: Receiving,
-    handle: &Handle,
+    server: &Context<R>,
 ) -> Result<Code, Gone> {
+    let handle = server.handle();
     let stream = handle.watch();
     let mut asks = true;
+    let mut stopped = pin!(server.stopped());
     loop {
-        match next(&mut sending, &mut receiving, &stream, asks).await {
+        match next(&mut sending, &mut receiving, &stream, asks, stopped.as_mut()).await {
             Happened::Asked(Ok(Some(message))) => match unary::decode::<WatchRequest>(message) {
                 Ok(request) => stream.send(request),
                 Err(status) => return sending.finish(&status),
@@ -39,6 +44,7 @@ pub(super) async fn serve(
             Happened::Asked(Ok(None)) => asks = false,
             Happened::Asked(Err(status)) => return sending.finish(&status),
             Happened::Owed(response) => send(&mut sending, &stream, handle, response).await?,
+            Happened::Stopped => return sending.finish(&Status::from(Error::Stopped)),
             Happened::Gone => return sending.finish(&Status::from(Error::WatchCanceled)),
         }
     }
@@ -49,12 +55,16 @@ async fn next(
     receiving: &mut Receiving,
     stream: &WatchStream,
     asks: bool,
+    mut stopped: Pin<&mut impl Future<Output = ()>>,
 ) -> Happened {
     let mut asked = pin!(receiving.next());
     let mut owed = pin!(stream.receive());
     poll_fn(|context| {
         if let Poll::Ready(response) = owed.as_mut().poll(context) {
             return Poll::Ready(Happened::Owed(response));
+        }
+        if stopped.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Happened::Stopped);
         }
         if asks && let Poll::Ready(message) = asked.as_mut().poll(context) {
             return Poll::Ready(Happened::Asked(message));
