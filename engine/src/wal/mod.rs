@@ -9,11 +9,11 @@
 //! half of an old and half of a new batch in one place.
 //!
 //! ```text
-//!  segment 7                                     segment 8
-//! ┌────────┬────────┬───────┬─────────┬───────┬──────┐ ┌────────┬────────┬───────┬────
-//! │ header │ header │ batch │  batch  │ batch │ seal │ │ header │ header │ batch │ …
-//! └────────┴────────┴───────┴─────────┴───────┴──────┘ └────────┴────────┴───────┴────
-//!                   ^ base lsn of 7                                      ^ base lsn of 8
+//!  segment 7                              segment 8
+//! ┌────────┬────────┬───────┬─────────┬───────┐ ┌────────┬────────┬───────┬────
+//! │ header │ header │ batch │  batch  │ batch │ │ header │ header │ batch │ …
+//! └────────┴────────┴───────┴─────────┴───────┘ └────────┴────────┴───────┴────
+//!                   ^ base lsn of 7                               ^ base lsn of 8
 //! ```
 //!
 //! # Torn tail or corruption?
@@ -27,8 +27,8 @@
 //!
 //! - W1 A batch starts at a multiple of [`BLOCK_BYTES`] and its [`Lsn`] is its place in the log.
 //! - W2 Each header names the checksum of the header before it: batches form one chain across segments.
-//! - W3 A header's checksum is seeded with the segment's salt, drawn anew for each use of the file: what a
-//!   recycled file held before never looks valid.
+//! - W3 Each header repeats the number and the salt of its segment, drawn anew for each use of the file: what
+//!   a recycled file held before never looks valid.
 //! - W4 `promise ≤ lsn` in every header, and promises never decrease along the chain.
 //! - W5 Each header carries the whole [`HardState`](crate::raft::HardState): losing a batch never loses a vote.
 //! - W6 An entry lies in one batch, a batch in one segment.

@@ -138,6 +138,19 @@ pub enum Why {
     IndexGap,
 }
 
+impl Why {
+    /// The row of the table, where it is one.
+    pub const fn row(self) -> Option<char> {
+        match self {
+            Self::ChainBroken => Some('B'),
+            Self::Overlap => Some('D'),
+            Self::DamagedBeforeSuccessor => Some('E'),
+            Self::DamagedBeforePromise => Some('G'),
+            Self::StartMissing | Self::IndexGap => None,
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

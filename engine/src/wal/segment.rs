@@ -22,7 +22,7 @@ const FIELDS_BYTES: usize = 100;
 pub struct SegmentHeader {
     /// Which segment this is.
     pub seq: SegmentSeq,
-    /// Seeds the checksums of the batches, drawn anew for each use of the file (W3).
+    /// Repeated by each batch, drawn anew for each use of the file (W3).
     pub salt: u64,
     /// The cluster that the log belongs to.
     pub cluster: ClusterId,
