@@ -82,6 +82,29 @@ impl DataDir {
     }
 }
 
+/// Says whether a process holds the directory, for tools that only read: nothing is written, and nothing is held
+/// when this returns.
+///
+/// # Errors
+///
+/// [`Error::Held`] if a process has it, [`Error::Failed`] if that cannot be found out.
+pub fn check_free(path: &Path) -> Result<(), Error> {
+    let failed = |action, error| Error::Failed { action, path: path.into(), error };
+    let mut lock = match File::open(path.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("open LOCK in", error)),
+    };
+    // Shared, so that two tools do not take each other for members; closing the file gives it back.
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::Held { path: path.into(), holder: holder(&mut lock) })
+        }
+        Err(TryLockError::Error(error)) => Err(failed("look at LOCK in", error)),
+    }
+}
+
 /// The file that carries the lock.
 const LOCK: &str = "LOCK";
 

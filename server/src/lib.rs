@@ -5,6 +5,7 @@
 //! | [`flags`] | what people say: command line, environment, configuration file |
 //! | [`config`] | what was meant: typed settings, verified |
 //! | [`identity`], [`data`] | the ids of members and clusters, as etcd computes them, and where they are kept |
+//! | [`cli`] | subcommands: what the binary can do beside being a member |
 //! | [`serve`] | a member, from its configuration to its end |
 //! | [`accept`] | a connection: HTTP/2 or HTTP/1.1? |
 //! | [`grpc`] | etcd's gRPC services |
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod cli;
 pub mod config;
 pub mod context;
 pub mod data;

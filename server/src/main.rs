@@ -1,4 +1,4 @@
-//! `cairn`: a member of a cluster that speaks etcd's API.
+//! `cairn`: a member of a cluster that speaks etcd's API, and the tools for it.
 
 use core::time::Duration;
 use std::env;
@@ -9,9 +9,12 @@ use cairn_io::signals;
 use cairn_server::config::Config;
 use cairn_server::config::invalid::Invalid;
 use cairn_server::flags::{self, Invocation, Start};
-use cairn_server::{log, serve};
+use cairn_server::{cli, log, serve};
 
 fn main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|word| cli::is_subcommand(&word)) {
+        return cli::run(env::args_os());
+    }
     // Before the log's thread exists: one thread that does not block SIGTERM is killed by it. Whoever serves blocks
     // them once more, for the proof.
     drop(signals::block());

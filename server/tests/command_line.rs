@@ -18,6 +18,7 @@ fn help_is_for_whoever_asks_and_no_error() {
         let (code, stdout, stderr) = run(words, &[("ETCD_NAME", "x")]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{words}");
         for part in [
+            "\n  cairn wal dump|verify <dir>\n",
             "\nMember:\n",
             "--listen-client-urls 'http://localhost:2379'",
             "--cores '0'",
@@ -26,6 +27,34 @@ fn help_is_for_whoever_asks_and_no_error() {
             assert!(stdout.contains(part), "{part} is missing in\n{stdout}");
         }
         assert!(stdout.lines().all(|line| line.chars().count() < 140));
+    }
+}
+
+#[test]
+fn a_subcommand_has_a_command_line_of_its_own() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wal");
+    for (words, code, out) in [
+        ("wal --help".to_owned(), 0, "Usage: cairn wal"),
+        ("wal verify --help".to_owned(), 0, "Exit codes:\n  0   clean\n"),
+        (format!("wal dump {data}/clean --from 2 --to 2"), 0, "entry index=2 term=2"),
+        (format!("wal dump {data}/corrupt"), 0, "state=damaged-or-torn"),
+        (format!("wal verify {data}/clean"), 0, "\nclean: row F"),
+        (format!("wal verify {data}/torn"), 1, "\ntorn tail: row F"),
+        (format!("wal verify {data}/corrupt"), 2, "damaged: row G"),
+    ] {
+        let (found, stdout, stderr) = run(&words, &[]);
+        assert_eq!((found, stderr.as_str()), (Some(code), ""), "{words}");
+        assert!(stdout.contains(out), "{words}: {stdout}");
+    }
+    for (words, code, why) in [
+        ("wal", 64, "Usage: cairn wal <COMMAND>"),
+        ("wal bogus", 64, "unrecognized subcommand 'bogus'"),
+        ("wal dump --from x .", 64, "invalid value 'x' for '--from <INDEX>'"),
+        ("wal verify /nonexistent", 3, "cairn: there is no directory /nonexistent\n"),
+    ] {
+        let (found, stdout, stderr) = run(words, &[]);
+        assert_eq!((found, stdout.as_str()), (Some(code), ""), "{words}");
+        assert!(stderr.contains(why), "{words}: {stderr}");
     }
 }
 

@@ -83,9 +83,9 @@ fn number(name: &std::ffi::OsStr, prefix: &str, suffix: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// A member's disk as the engine reads it at start. Blocks the calling thread.
+/// A member's disk as the engine reads it at start, and as tools do. Blocks the calling thread; writes nothing.
 #[derive(Debug)]
-pub(super) struct BootDisk<'a, D> {
+pub struct BootDisk<'a, D> {
     disk: &'a D,
     directory: &'a Directory,
     segments: Vec<SegmentFile>,
@@ -94,11 +94,11 @@ pub(super) struct BootDisk<'a, D> {
 }
 
 impl<'a, D: Disk> BootDisk<'a, D> {
-    /// Lists the files.
+    /// Lists the files. Without a directory of snapshots there are none.
     ///
     /// # Errors
     /// If a directory cannot be read.
-    pub(super) fn open(disk: &'a D, directory: &'a Directory) -> disk::Result<Self> {
+    pub fn open(disk: &'a D, directory: &'a Directory) -> disk::Result<Self> {
         let names = disk.list_blocking(&directory.log)?;
         let mut segments = Vec::new();
         for seq in names.iter().filter_map(|name| number(name, "", SEGMENT_SUFFIX)) {
@@ -108,11 +108,13 @@ impl<'a, D: Disk> BootDisk<'a, D> {
         }
         segments.sort_by_key(|file| file.seq);
         let spares = names.iter().filter_map(|name| number(name, SPARE_PREFIX, "")).collect();
-        let mut snapshots: Vec<Index> = disk
-            .list_blocking(&directory.snapshots)?
-            .iter()
-            .filter_map(|name| number(name, "", SNAPSHOT_SUFFIX).map(Index))
-            .collect();
+        let names = if directory.snapshots.is_dir() {
+            disk.list_blocking(&directory.snapshots)?
+        } else {
+            Vec::new()
+        };
+        let mut snapshots: Vec<Index> =
+            names.iter().filter_map(|name| number(name, "", SNAPSHOT_SUFFIX).map(Index)).collect();
         snapshots.sort();
         Ok(Self { disk, directory, segments, snapshots, spares })
     }

@@ -39,7 +39,7 @@ use cairn_engine::recovery::RecoveryError;
 
 use crate::disk;
 
-pub use boot::Directory;
+pub use boot::{BootDisk, Directory};
 pub use core_loop::{Observer, OnFatal, run};
 pub use handle::{Handle, Sink, WatchStream};
 pub use links::{Seat, seats};

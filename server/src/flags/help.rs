@@ -20,6 +20,9 @@ pub const USAGE: &str = "Usage:
 
   cairn --help
     Show all flags.
+
+  cairn wal dump|verify <dir>
+    Look into a write-ahead log, without changing anything; see cairn wal --help.
 ";
 
 /// All flags, with what they mean without being given.

@@ -1,0 +1,58 @@
+//! Subcommands: what the binary can do beside being a member.
+//!
+//! Without one of these words in front, `cairn` is a member and its command line is etcd's ([`flags`](crate::flags)).
+//! Here it is clap's. To add a subcommand: a module, a variant of [`Command`], an arm in [`run`], and a line in the
+//! usage of [`flags`](crate::flags::USAGE).
+
+mod wal;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A command line with a subcommand.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", disable_help_subcommand = true)]
+struct Tool {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look into a write-ahead log, without changing anything
+    #[command(subcommand, disable_help_subcommand = true)]
+    Wal(wal::Command),
+}
+
+/// Whether the first argument names a subcommand.
+pub fn is_subcommand(word: &OsStr) -> bool {
+    word.to_str().is_some_and(Command::has_subcommand)
+}
+
+/// Does what a command line asks for, the program's name included.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let tool = match Tool::try_parse_from(arguments) {
+        Ok(tool) => tool,
+        Err(error) => {
+            let is_help = !error.use_stderr();
+            // Whoever does not read it does not want it.
+            error.print().ok();
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
+        }
+    };
+    match tool.command {
+        Command::Wal(command) => wal::run(&command),
+    }
+}
+
+/// Says on standard error why something could not be done.
+fn complain(what: impl core::fmt::Display) {
+    writeln!(io::stderr(), "cairn: {what}").ok();
+}
+
+/// The exit code for a command line that makes no sense (`EX_USAGE` of sysexits.h): small numbers are findings.
+const USAGE: u8 = 64;
