@@ -153,42 +153,37 @@ impl core::error::Error for Unusable {}
 mod tests {
     use super::*;
 
-    fn directory(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("cairn-data-{}-{name}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(&path).unwrap();
-        path
-    }
-
     #[test]
     fn a_claimed_directory_knows_its_owner() {
-        let path = directory("claimed");
-        assert_eq!(owner(&path).unwrap(), None);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        assert_eq!(owner(path).unwrap(), None);
         let own = Owner {
             cluster: ClusterId(0xcdf8_1819_4e3a_8c32),
             member: MemberId(0x8e9e_05c5_2164_694d),
         };
-        claim(&path, own).unwrap();
-        assert_eq!(owner(&path).unwrap(), Some(own));
-        assert!(
-            fs::read_to_string(path.join("FORMAT")).unwrap().contains("member 8e9e05c52164694d\n")
-        );
-        fs::remove_dir_all(path).unwrap();
+        claim(path, own).unwrap();
+        assert_eq!(owner(path).unwrap(), Some(own));
+        let text = fs::read_to_string(path.join("FORMAT")).unwrap();
+        assert!(text.contains("member 8e9e05c52164694d\n"));
     }
 
     #[test]
     fn other_peoples_directories_are_refused() {
-        let path = directory("etcd");
-        fs::create_dir(path.join("member")).unwrap();
-        assert!(matches!(owner(&path), Err(Unusable::Etcd(_))));
-        let path = directory("foreign");
-        fs::write(path.join("thesis.tex"), "").unwrap();
-        assert!(matches!(owner(&path), Err(Unusable::Foreign(_))));
-        let path = directory("newer");
-        fs::write(path.join("FORMAT"), "format 2\ncluster 1\nmember 1\n").unwrap();
-        assert!(matches!(owner(&path), Err(Unusable::Newer { format: 2, .. })));
-        let path = directory("unclear");
-        fs::write(path.join("FORMAT"), "format 1\n").unwrap();
-        assert!(matches!(owner(&path), Err(Unusable::Unclear(_))));
+        let owner_with = |prepare: fn(&Path)| {
+            let directory = tempfile::tempdir().unwrap();
+            prepare(directory.path());
+            owner(directory.path())
+        };
+        let etcd = owner_with(|path| fs::create_dir(path.join("member")).unwrap());
+        assert!(matches!(etcd, Err(Unusable::Etcd(_))));
+        let foreign = owner_with(|path| fs::write(path.join("thesis.tex"), "").unwrap());
+        assert!(matches!(foreign, Err(Unusable::Foreign(_))));
+        let newer = owner_with(|path| {
+            fs::write(path.join("FORMAT"), "format 2\ncluster 1\nmember 1\n").unwrap();
+        });
+        assert!(matches!(newer, Err(Unusable::Newer { format: 2, .. })));
+        let unclear = owner_with(|path| fs::write(path.join("FORMAT"), "format 1\n").unwrap());
+        assert!(matches!(unclear, Err(Unusable::Unclear(_))));
     }
 }

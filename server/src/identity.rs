@@ -14,6 +14,7 @@ use sha1::{Digest, Sha1};
 
 use crate::config::Config;
 use crate::config::invalid::Invalid;
+use crate::config::url::Url;
 
 /// Who a member is, and with whom it begins.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ impl Identity {
         let mut members = Vec::new();
         let mut own = None;
         for (name, urls) in config.initial_cluster.iter() {
-            let peer_urls: Vec<String> = urls.iter().map(|url| url.as_str().to_owned()).collect();
+            let peer_urls = texts(urls);
             let id = bootstrap_member_id(&peer_urls, &config.initial_cluster_token);
             let is_taken = members.iter().any(|other: &Member| other.id == id);
             if is_taken || !id.is_some() {
@@ -44,7 +45,7 @@ impl Identity {
             }
             let client_urls = if name == config.name {
                 own = Some(id);
-                config.advertise_client_urls.iter().map(|url| url.as_str().to_owned()).collect()
+                texts(&config.advertise_client_urls)
             } else {
                 Vec::new()
             };
@@ -55,6 +56,22 @@ impl Identity {
         let ids: Vec<MemberId> = members.iter().map(|member| member.id).collect();
         Ok(Self { cluster: cluster_id(&ids), id, members })
     }
+
+    /// A member that was there before, and is alone. As in etcd, `--initial-cluster` and what belongs to it mean
+    /// nothing any more.
+    pub fn again(config: &Config, cluster: ClusterId, id: MemberId) -> Self {
+        let own = Member {
+            id,
+            name: config.name.clone(),
+            peer_urls: texts(&config.initial_advertise_peer_urls),
+            client_urls: texts(&config.advertise_client_urls),
+        };
+        Self { cluster, id, members: vec![own] }
+    }
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(|url| url.as_str().to_owned()).collect()
 }
 
 /// The id of a member that is there from the beginning.

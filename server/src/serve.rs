@@ -133,29 +133,19 @@ fn start_failure(error: &StartError) -> &'static str {
 
 /// Who this member is: what its directory says, or, the first time, what the flags say.
 fn identify(config: &Config) -> Result<Identity, Failed> {
-    let owner =
-        data::owner(&config.data_dir).map_err(Failed::to("cannot use the data directory"))?;
-    if owner.is_none() {
-        config.verify_bootstrap().map_err(Failed::to("failed to verify flags"))?;
+    let unusable = || Failed::to("cannot use the data directory");
+    if let Some(Owner { cluster, member }) = data::owner(&config.data_dir).map_err(unusable())? {
+        return Ok(Identity::again(config, cluster, member));
     }
-    let mut identity =
-        Identity::at_bootstrap(config).map_err(Failed::to("failed to verify flags"))?;
+    config.verify_bootstrap().map_err(Failed::to("failed to verify flags"))?;
+    let identity = Identity::at_bootstrap(config).map_err(Failed::to("failed to verify flags"))?;
     if identity.members.len() > 1 {
         let why = "clusters of more than one member are not served by this version".to_owned();
         return Err(Failed { what: "failed to verify flags", why });
     }
-    match owner {
-        Some(Owner { cluster, member }) => {
-            identity.members.iter_mut().for_each(|own| own.id = member);
-            Ok(Identity { cluster, id: member, ..identity })
-        }
-        None => {
-            let owner = Owner { cluster: identity.cluster, member: identity.id };
-            data::claim(&config.data_dir, owner)
-                .map_err(Failed::to("cannot use the data directory"))?;
-            Ok(identity)
-        }
-    }
+    let owner = Owner { cluster: identity.cluster, member: identity.id };
+    data::claim(&config.data_dir, owner).map_err(unusable())?;
+    Ok(identity)
 }
 
 fn select_runtime(choice: RuntimeChoice) -> Result<Selected, Failed> {
