@@ -52,8 +52,13 @@ pub enum Cause {
 
 impl Error {
     /// An error without an offset.
-    pub(crate) fn new(operation: Operation, path: &Path, error: io::Error) -> Self {
+    pub fn new(operation: Operation, path: &Path, error: io::Error) -> Self {
         Self { operation, path: path.into(), offset: None, cause: Cause::from(error) }
+    }
+
+    /// Whether the file or directory is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(&self.cause, Cause::Other(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// An error at an offset.

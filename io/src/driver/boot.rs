@@ -108,10 +108,9 @@ impl<'a, D: Disk> BootDisk<'a, D> {
         }
         segments.sort_by_key(|file| file.seq);
         let spares = names.iter().filter_map(|name| number(name, SPARE_PREFIX, "")).collect();
-        let names = if directory.snapshots.is_dir() {
-            disk.list_blocking(&directory.snapshots)?
-        } else {
-            Vec::new()
+        let names = match disk.list_blocking(&directory.snapshots) {
+            Err(error) if error.is_missing() => Vec::new(),
+            listed => listed?,
         };
         let mut snapshots: Vec<Index> =
             names.iter().filter_map(|name| number(name, "", SNAPSHOT_SUFFIX).map(Index)).collect();
