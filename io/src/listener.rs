@@ -9,6 +9,10 @@
 //! toggles `O_NONBLOCK` around its accept on the file description, so another executor that shares it
 //! could block in `accept(2)`.
 //!
+//! A process that is killed does not take its sockets along at once: those that io_uring was accepting on are
+//! closed by the kernel a moment after the process has gone. A port in use is therefore asked for again until
+//! [`PATIENCE`] ends, so that whoever restarts a member at once finds it started.
+//!
 //! Limits: between the probing bind and the shared ones another process can take the port; the lock on
 //! the data directory keeps out a second process of the same member. A Unix socket cannot be shared: all its
 //! connections go to the first executor.
@@ -22,6 +26,7 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -55,19 +60,31 @@ pub enum BindError {
 ///
 /// # Errors
 ///
-/// [`BindError::InUse`] if the address is taken, else what the system says.
+/// [`BindError::InUse`] if the address is taken and stays so, else what the system says.
 pub fn bind(address: &Address, executors: NonZeroUsize) -> Result<Vec<Prepared>, BindError> {
-    let bound = match address {
-        Address::Tcp(address) => bind_tcp(*address, executors),
-        Address::Unix(path) => bind_unix(path).map(|listener| vec![Prepared::Unix(listener)]),
-    };
-    bound.map_err(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
-            return BindError::InUse(address.clone());
+    let mut waited = Duration::ZERO;
+    loop {
+        let bound = match address {
+            Address::Tcp(address) => bind_tcp(*address, executors),
+            Address::Unix(path) => bind_unix(path).map(|listener| vec![Prepared::Unix(listener)]),
+        };
+        match bound {
+            Ok(prepared) => return Ok(prepared),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(BindError::Failed { address: address.clone(), error });
+            }
+            Err(_) if waited >= PATIENCE => return Err(BindError::InUse(address.clone())),
+            Err(_) => {
+                thread::sleep(PAUSE_MIN);
+                waited += PAUSE_MIN;
+            }
         }
-        BindError::Failed { address: address.clone(), error }
-    })
+    }
 }
+
+/// How long a port may take to become free: the kernel needs milliseconds, more on a loaded machine, and whoever
+/// started a second server by mistake should not wait long to learn it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn bind_tcp(address: SocketAddr, executors: NonZeroUsize) -> io::Result<Vec<Prepared>> {
     let exclusive = tcp_socket(address, Sharing::Exclusive)?;

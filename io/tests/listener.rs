@@ -3,7 +3,9 @@
 //! Apart from the tests that start processes: between fork and exec, a child holds the sockets of its parent.
 
 use core::num::NonZeroUsize;
+use core::time::Duration;
 use std::net::{TcpListener, TcpStream};
+use std::thread;
 
 use cairn_io::listener::{BindError, Prepared, bind};
 use cairn_io::runtime::Address;
@@ -52,6 +54,18 @@ fn a_restart_does_not_wait_for_old_connections() {
     for executors in [1, 2] {
         bind(&Address::Tcp(address), NonZeroUsize::new(executors).unwrap()).unwrap();
     }
+}
+
+#[test]
+fn a_port_that_becomes_free_a_moment_later_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let leaving = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        drop(taken);
+    });
+    assert_eq!(bind(&Address::Tcp(address), NonZeroUsize::MIN).unwrap().len(), 1);
+    leaving.join().unwrap();
 }
 
 #[test]

@@ -386,8 +386,11 @@ impl Replica {
 
     fn reply(&mut self, id: RequestId, mut result: Result<Response, Error>) {
         let (revision, header) = (self.state.store.revision(), self.header());
+        // As in etcd, an answer about members belongs to no revision of the keys.
+        let about_members = matches!(result, Ok(Response::MemberList(_)));
         if let Some(unfilled) = result.as_mut().ok().and_then(Response::header_mut) {
-            let revision = if unfilled.revision == 0 { revision } else { unfilled.revision };
+            let known = about_members || unfilled.revision != 0;
+            let revision = if known { unfilled.revision } else { revision };
             *unfilled = ResponseHeader { revision, ..header };
         }
         self.replies.push_back(Output::Reply { id, result });

@@ -169,6 +169,11 @@ pub const METHODS: [Row; 51] = [
     server_stream(Method::HealthWatch, HEALTH, "Watch"),
 ];
 
+/// Whether a service of this name is part of the API.
+pub fn is_service(name: &str) -> bool {
+    METHODS.iter().any(|row| row.service == name)
+}
+
 impl Method {
     /// The method that a path names.
     pub fn of_path(path: &str) -> Option<Self> {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use cairn_engine::api::{Code, Error};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::method::Method;
+use super::method::{self, Method};
 
 /// The end of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +28,11 @@ impl Status {
 
     /// There is no such method here.
     pub fn unimplemented(path: &str) -> Self {
-        let message = match path.trim_start_matches('/').split_once('/') {
-            Some((service, method)) => format!("unknown method {method} for service {service}"),
+        let message = match path.trim_start_matches('/').rsplit_once('/') {
+            Some((service, method)) if method::is_service(service) => {
+                format!("unknown method {method} for service {service}")
+            }
+            Some((service, _)) => format!("unknown service {service}"),
             None => format!("malformed method name: {path:?}"),
         };
         Self::new(Code::Unimplemented, message)
@@ -119,10 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_methods_are_named() {
+    fn unknown_methods_and_services_are_named() {
         assert_eq!(
             Status::unimplemented("/etcdserverpb.KV/Steal").message,
             "unknown method Steal for service etcdserverpb.KV"
+        );
+        assert_eq!(
+            Status::unimplemented("/etcdserverpb.Kv/Range").message,
+            "unknown service etcdserverpb.Kv"
         );
         assert_eq!(Status::unimplemented("/").message, "malformed method name: \"/\"");
     }
