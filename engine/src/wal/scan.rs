@@ -67,7 +67,7 @@ pub fn segments(source: &mut dyn LogSource) -> Vec<Segment> {
         .into_iter()
         .map(|file| {
             let header = read_in_parts(source, file, 0, segment::HEADER_BYTES);
-            Segment { file, header: SegmentHeader::decode(&header) }
+            Segment { file, header: SegmentHeader::decode(&header, file.seq) }
         })
         .collect()
 }

@@ -79,20 +79,21 @@ impl SegmentHeader {
         out.extend_from_within(start..start + BLOCK_BYTES);
     }
 
-    /// Reads the first whole copy of the two.
+    /// Reads the first whole copy of the two in the segment of this number. One of another number is what a recycled
+    /// file held before: its first write in this use was torn.
     ///
     /// # Panics
     /// If `bytes` is not [`HEADER_BYTES`] long.
-    pub fn decode(bytes: &[u8]) -> Decoded {
+    pub fn decode(bytes: &[u8], seq: SegmentSeq) -> Decoded {
         assert_eq!(bytes.len(), HEADER_BYTES, "both header blocks");
         let (first, second) = bytes.split_at(BLOCK_BYTES);
-        match Self::decode_copy(first) {
-            Decoded::Blank => Self::decode_copy(second),
+        match Self::decode_copy(first, seq) {
+            Decoded::Blank => Self::decode_copy(second, seq),
             decoded @ (Decoded::Used(_) | Decoded::Unknown { .. }) => decoded,
         }
     }
 
-    fn decode_copy(block: &[u8]) -> Decoded {
+    fn decode_copy(block: &[u8], seq: SegmentSeq) -> Decoded {
         let (fields, rest) = block.split_at(FIELDS_BYTES);
         let mut sums = Fields::new(rest);
         if sums.u32() != crc32fast::hash(fields) || sums.u32() != crc32c::crc32c(fields) {
@@ -107,7 +108,7 @@ impl SegmentHeader {
         if major != FORMAT.0 || incompat != 0 {
             return Decoded::Unknown { major, incompat };
         }
-        Decoded::Used(Self {
+        let header = Self {
             prev_header_crc: fields.u32(),
             seq: SegmentSeq(fields.u64()),
             salt: fields.u64(),
@@ -115,7 +116,8 @@ impl SegmentHeader {
             member: MemberId(fields.u64()),
             base: Lsn(fields.u64()),
             capacity: fields.u64(),
-        })
+        };
+        if header.seq == seq { Decoded::Used(header) } else { Decoded::Blank }
     }
 }
 
@@ -145,11 +147,11 @@ mod tests {
     fn either_copy_is_enough() {
         let bytes = encoded();
         assert_eq!(bytes.len(), HEADER_BYTES);
-        assert_eq!(SegmentHeader::decode(&bytes), Decoded::Used(header()));
+        assert_eq!(SegmentHeader::decode(&bytes, header().seq), Decoded::Used(header()));
         for copy in 0..2 {
             let mut damaged = bytes.clone();
             damaged[copy * BLOCK_BYTES + 40] ^= 1;
-            assert_eq!(SegmentHeader::decode(&damaged), Decoded::Used(header()));
+            assert_eq!(SegmentHeader::decode(&damaged, header().seq), Decoded::Used(header()));
         }
     }
 
@@ -161,8 +163,19 @@ mod tests {
             for copy in 0..2 {
                 damaged[copy * BLOCK_BYTES + bit / 8] ^= 1 << (bit % 8);
             }
-            assert_eq!(SegmentHeader::decode(&damaged), Decoded::Blank, "bit {bit}");
+            assert_eq!(SegmentHeader::decode(&damaged, header().seq), Decoded::Blank, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn what_the_file_was_before_is_not_its_header() {
+        let mut bytes = encoded();
+        assert_eq!(SegmentHeader::decode(&bytes, SegmentSeq(8)), Decoded::Blank);
+        let next = SegmentHeader { seq: SegmentSeq(8), ..header() };
+        bytes.truncate(BLOCK_BYTES);
+        next.encode(&mut bytes);
+        bytes.truncate(HEADER_BYTES);
+        assert_eq!(SegmentHeader::decode(&bytes, SegmentSeq(8)), Decoded::Used(next));
     }
 
     #[test]
@@ -179,6 +192,9 @@ mod tests {
             bytes[at + FIELDS_BYTES + 4..at + FIELDS_BYTES + 8]
                 .copy_from_slice(&crc32c.to_le_bytes());
         }
-        assert_eq!(SegmentHeader::decode(&bytes), Decoded::Unknown { major: 1, incompat: 4 });
+        assert_eq!(
+            SegmentHeader::decode(&bytes, header().seq),
+            Decoded::Unknown { major: 1, incompat: 4 }
+        );
     }
 }

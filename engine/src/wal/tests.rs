@@ -197,14 +197,15 @@ fn row_d_a_successor_that_starts_inside_a_batch_is_corruption() {
     log.writer.append(&[Entry::new(Index(2), Term(1), EntryKind::Command, large)]);
     log.write().unwrap();
     let mut alien = other.medium.files.remove(&SegmentSeq(2)).unwrap();
-    let shifted = match segment::SegmentHeader::decode(&alien[..segment::HEADER_BYTES]) {
-        segment::Decoded::Used(header) => {
-            segment::SegmentHeader { base: header.base.advance(4096), ..header }
-        }
-        decoded @ (segment::Decoded::Blank | segment::Decoded::Unknown { .. }) => {
-            panic!("{decoded:?}")
-        }
-    };
+    let shifted =
+        match segment::SegmentHeader::decode(&alien[..segment::HEADER_BYTES], SegmentSeq(2)) {
+            segment::Decoded::Used(header) => {
+                segment::SegmentHeader { base: header.base.advance(4096), ..header }
+            }
+            decoded @ (segment::Decoded::Blank | segment::Decoded::Unknown { .. }) => {
+                panic!("{decoded:?}")
+            }
+        };
     let mut header = Vec::new();
     shifted.encode(&mut header);
     alien[..segment::HEADER_BYTES].copy_from_slice(&header);
@@ -276,6 +277,30 @@ fn row_f_a_torn_first_write_of_a_segment_leaves_it_unused() {
             torn.bytes[block * 4096..(block + 1) * 4096].fill(0);
         }
         medium.write(&torn);
+        let recovered = medium.recover().unwrap();
+        let whole = survivors & 0b100 != 0 && survivors & 0b011 != 0;
+        assert_eq!(recovered.entries.len(), if whole { 4 } else { 3 }, "blocks {survivors:03b}");
+        assert_eq!(recovered.last_seq, SegmentSeq(2), "the name is never used again");
+    }
+}
+
+#[test]
+fn row_f_a_torn_first_write_in_a_recycled_file_leaves_it_unused() {
+    let mut log = Log::new();
+    log.entries(1..=3, 1);
+    let mut second = Log::open(log.medium.clone());
+    second.writer.append(&[entry(4, 1)]);
+    let write = second.writer.poll(second.now).unwrap();
+    // The file was a segment before, with two whole headers and a batch of their own.
+    let recycled = log.medium.files[&SegmentSeq(1)].clone();
+    for survivors in 0..8_u32 {
+        let mut medium = log.medium.clone();
+        let mut file = recycled.clone();
+        for block in (0..3).filter(|block| survivors >> block & 1 == 1) {
+            let bytes = block * 4096..(block + 1) * 4096;
+            file[bytes.clone()].copy_from_slice(&write.bytes[bytes]);
+        }
+        medium.files.insert(SegmentSeq(2), file);
         let recovered = medium.recover().unwrap();
         let whole = survivors & 0b100 != 0 && survivors & 0b011 != 0;
         assert_eq!(recovered.entries.len(), if whole { 4 } else { 3 }, "blocks {survivors:03b}");
