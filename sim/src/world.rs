@@ -230,13 +230,8 @@ impl World {
         let shard_config =
             ShardConfig { cluster: config.cluster, member: config.id, limits: config.limits, seed };
         let mut replica = Replica::new(config, recovery, now);
-        let mut outputs = Vec::new();
-        let first = loop {
-            let output = replica.poll().expect("a replica begins with a publication");
-            if let Output::Publish(publication) = output {
-                break publication;
-            }
-            outputs.push(output);
+        let Some(Output::Publish(first)) = replica.poll() else {
+            panic!("a replica begins with a publication")
         };
         let shard = |_| (Shard::new(shard_config, &first), first.view.clone());
         let shards: Vec<_> = (0..shards).map(shard).collect();
@@ -246,9 +241,6 @@ impl World {
         self.observed.push_back(Observation::Started(id));
         self.observed.push_back(Observation::Published(id, first));
         let life = self.life(id);
-        for output in outputs {
-            self.carry_out(life, output);
-        }
         self.pump_replica(life);
     }
 

@@ -146,7 +146,10 @@ impl Replica {
             config,
         };
         replica.apply_committed();
+        // The first output is a publication; what the log had to tell on the way there comes behind it.
+        let told = core::mem::take(&mut replica.outputs);
         replica.publish(replica.standing());
+        replica.outputs.extend(told);
         replica
     }
 
