@@ -9,6 +9,7 @@
 //! - [`check`] refuses what can be refused by looking at the request alone, in etcd's order;
 //!   `overlap` is the one rule of a transaction that needs a theory of its own.
 //! - [`key_range`] gives the pair (`key`, `range_end`) its one meaning.
+//! - `secret` keeps passwords and tokens out of what messages show of themselves.
 //! - [`error`] is the closed list of what a client may be told instead of an answer.
 //!
 //! # Limits
@@ -22,6 +23,7 @@ pub mod key_range;
 mod overlap;
 pub mod request;
 pub mod response;
+mod secret;
 
 #[expect(
     missing_docs,
