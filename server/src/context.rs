@@ -155,6 +155,7 @@ impl<R: Runtime> Context<R> {
     /// Counts a connection while it lasts.
     pub fn count_connection(&self) -> Counted<R> {
         self.0.connections.set(self.0.connections.get() + 1);
+        self.metrics().connections.inc();
         Counted(self.clone())
     }
 
@@ -171,6 +172,7 @@ impl<R: Runtime> Drop for Counted<R> {
     fn drop(&mut self) {
         let connections = &self.0.0.connections;
         connections.set(connections.get() - 1);
+        self.0.metrics().connections.dec();
     }
 }
 
