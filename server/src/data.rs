@@ -1,7 +1,7 @@
 //! Whose data directory this is: a file `FORMAT` in words, written once.
 //!
 //! A member keeps the ids that it was born with, whatever flags it is started with later. A directory that etcd wrote
-//! is refused with the way to move, and one of a newer format with its number; nothing is changed in either.
+//! is refused, and one of a newer format with its number; nothing is changed in either.
 
 use core::fmt;
 use std::fs::{self, File};
@@ -124,7 +124,7 @@ impl fmt::Display for Unusable {
         match self {
             Self::Etcd(path) => write!(
                 f,
-                "{} is a data directory of etcd: save a snapshot with etcdctl and restore it into a new directory",
+                "{} is a data directory of etcd, which this version cannot take over: give another with --data-dir",
                 path.display()
             ),
             Self::Foreign(path) => write!(
