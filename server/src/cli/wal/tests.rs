@@ -27,6 +27,8 @@ use cairn_engine::wal::writer::Config;
 use cairn_engine::wal::{IDLE_MARK, LogWrite, SegmentSeq, Writer};
 use cairn_engine::{ClusterId, LeaseId, MemberId, Rng, Time};
 
+use tempfile::TempDir;
+
 use super::scan::SegmentFile;
 use super::*;
 
@@ -209,12 +211,11 @@ fn write_directory(data: &Path, medium: &Medium) {
     }
 }
 
-/// A directory that a test may change.
-fn scratch(name: &str, medium: &Medium) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("cairn-wal-{}-{name}", std::process::id()));
-    drop(fs::remove_dir_all(&path));
-    write_directory(&path, medium);
-    path
+/// A member's directory that a test may change.
+fn scratch(medium: &Medium) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    write_directory(directory.path(), medium);
+    directory
 }
 
 fn subject(directory: &Path) -> Subject {
@@ -260,7 +261,7 @@ fn what_is_said_about_them_is_golden() {
             "$ cairn wal verify {name}\n{}\n$ cairn wal verify {name}/wal, without FORMAT\n{}\n\
              $ cairn wal dump {name}\n{}\n$ cairn wal dump {name} --values --from 3 --to 4 --json\n{}",
             verified(&data),
-            verified(&without_format(&data)),
+            verified(without_format(&data).path()),
             dumped(&data, &whole),
             dumped(&data, &some),
         );
@@ -277,23 +278,21 @@ fn what_is_said_about_them_is_golden() {
 }
 
 /// The segments of a directory, and nothing that says whose they are.
-fn without_format(data: &Path) -> PathBuf {
-    let name = data.file_name().unwrap().to_str().unwrap();
-    let path = scratch(&format!("bare-{name}"), &Medium::default());
-    fs::remove_file(path.join("FORMAT")).unwrap();
-    fs::remove_dir(path.join("wal")).unwrap();
+fn without_format(data: &Path) -> TempDir {
+    let segments = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(data.join("wal")).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
+        fs::copy(entry.path(), segments.path().join(entry.file_name())).unwrap();
     }
-    path
+    segments
 }
 
 #[test]
 fn a_snapshot_says_from_where_the_log_counts() {
     let (log, _) = log();
-    let data = scratch("snapshot", &log.medium);
-    let directory = Directory::new(&data, None);
+    let scratch = scratch(&log.medium);
+    let data = scratch.path();
+    let directory = Directory::new(data, None);
     fs::create_dir_all(directory.snapshots()).unwrap();
     let log_start = log.writer.start_of(Index(3));
     let position = Position { index: Index(3), term: Term(2), log_start, log_promise: log_start };
@@ -302,40 +301,40 @@ fn a_snapshot_says_from_where_the_log_counts() {
     fs::write(directory.snapshot(position.index), &bytes).unwrap();
     fs::remove_file(directory.segment(SegmentSeq(1))).unwrap();
 
-    let whole = verified(&data);
+    let whole = verified(data);
     assert!(whole.starts_with("snapshot: whole, up to index 3\nlog: entries 4-11 "), "{whole}");
     assert!(whole.ends_with("exit code 0\n"), "{whole}");
 
     fs::write(directory.snapshot(position.index), &bytes[..bytes.len() - 1]).unwrap();
-    let torn = verified(&data);
+    let torn = verified(data);
     assert!(torn.starts_with("damaged: 0000000000000000.wal is corrupt"), "{torn}");
     assert!(torn.ends_with("exit code 2\n"), "{torn}");
-    fs::remove_dir_all(data).unwrap();
 }
 
 #[test]
 fn a_directory_in_use_is_shown_and_not_judged() {
     let (log, _) = log();
-    let data = scratch("held", &log.medium);
-    let held = datadir::DataDir::open(&data).unwrap();
-    for path in [data.clone(), data.join("wal")] {
+    let scratch = scratch(&log.medium);
+    let data = scratch.path();
+    let held = datadir::DataDir::open(data).unwrap();
+    for path in [data.to_path_buf(), data.join("wal")] {
         let refused = verify_subject(&subject(&path), &mut Vec::new()).unwrap_err();
         let by = format!("is in use by process {}", std::process::id());
         assert!(refused.to_string().contains(&by), "{refused}");
         assert!(dumped(&path, &dump::Options::default()).contains("entry index=11 "));
     }
     drop(held);
-    assert!(verified(&data).ends_with("exit code 0\n"));
-    datadir::DataDir::open(&data).expect("looking leaves no lock behind");
-    fs::remove_dir_all(data).unwrap();
+    assert!(verified(data).ends_with("exit code 0\n"));
+    datadir::DataDir::open(data).expect("looking leaves no lock behind");
 }
 
 #[test]
 fn nothing_is_written() {
     let (log, _) = log();
-    let data = scratch("unchanged", &log.medium);
+    let scratch = scratch(&log.medium);
+    let data = scratch.path();
     let listing = || -> Vec<_> {
-        let mut files: Vec<PathBuf> = [data.clone(), data.join("wal")]
+        let mut files: Vec<PathBuf> = [data.to_path_buf(), data.join("wal")]
             .iter()
             .flat_map(|path| fs::read_dir(path).unwrap())
             .map(|entry| entry.unwrap().path())
@@ -344,29 +343,28 @@ fn nothing_is_written() {
         files.into_iter().map(|path| (fs::read(&path).unwrap_or_default(), path)).collect()
     };
     let before = listing();
-    verified(&data);
-    dumped(&data, &dump::Options::default());
+    verified(data);
+    dumped(data, &dump::Options::default());
     assert!(before == listing(), "files come, go or change");
-    fs::remove_dir_all(data).unwrap();
 }
 
 #[test]
 fn an_empty_log_is_clean_and_a_missing_one_is_trouble() {
-    let data = scratch("empty", &Medium::default());
-    assert!(verified(&data).ends_with("exit code 0\n"));
-    assert!(verified(&without_format(&data)).contains("the log is empty"));
+    let scratch = scratch(&Medium::default());
+    let data = scratch.path();
+    assert!(verified(data).ends_with("exit code 0\n"));
+    assert!(verified(without_format(data).path()).contains("the log is empty"));
     let missing = Place { directory: data.join("nothing"), wal_dir: None };
     assert!(matches!(Subject::find(&missing), Err(Trouble::NoLog(_))));
-    fs::remove_dir_all(data).unwrap();
 }
 
 #[test]
 fn a_command_of_another_version_is_damage() {
     let (mut log, _) = log();
     log.entry(2, EntryKind::Command, Bytes::from_static(&[99, 0])).write();
-    let data = scratch("version", &log.medium);
-    let said = verified(&data);
+    let scratch = scratch(&log.medium);
+    let data = scratch.path();
+    let said = verified(data);
     assert!(said.contains("damaged: entry 12 holds no command of this version"), "{said}");
     assert!(said.ends_with("exit code 2\n"), "{said}");
-    fs::remove_dir_all(data).unwrap();
 }
