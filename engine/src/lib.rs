@@ -16,7 +16,7 @@
 //!    the process ends, and recovers by reading the medium.
 //!
 //! Time is an input: the caller passes [`Time`] to every step and promises to step
-//! [`Input::Wake`](event::Input::Wake) when `deadline()` has come. An idle member sleeps.
+//! [`Input::Wake`] when `deadline()` has come. An idle member sleeps.
 //!
 //! # Reading order
 //!

@@ -21,7 +21,7 @@
 //! After a crash the last batch may be missing or half there: it was never acknowledged, so it is cut.
 //! Damage further up is another matter: acknowledged entries are gone. The two are told apart by a
 //! *promise* that every batch header carries: "everything below this [`Lsn`] was durable when I was
-//! written". [`recover`] is the decision table.
+//! written". [`mod@recover`] is the decision table.
 //!
 //! # Invariants
 //!

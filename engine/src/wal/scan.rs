@@ -1,6 +1,6 @@
 //! Reads the log back, batch by batch, from whatever the medium still holds.
 //!
-//! This file knows how to find things; what they mean is decided in [`recover`](super::recover).
+//! This file knows how to find things; what they mean is decided in [`recover`](mod@super::recover).
 
 use alloc::vec::Vec;
 

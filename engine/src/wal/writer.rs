@@ -132,7 +132,7 @@ struct InFlight {
 }
 
 impl Writer {
-    /// Continues the log where [`recover`](super::recover) found its end, in a new segment.
+    /// Continues the log where [`recover`](super::recover()) found its end, in a new segment.
     ///
     /// `last` is the index and term of the last entry, or of the snapshot if there is no entry.
     pub fn new(config: Config, log: &Recovered, last: (Index, Term), rng: Rng) -> Self {

@@ -4,10 +4,10 @@
 //! |---|---|
 //! | [`table`], [`retired`] | every flag in one row |
 //! | [`value`] | what its text means |
-//! | [`command_line`], [`environment`], [`file`] | where texts come from |
+//! | [`command_line`], [`environment`], [`mod@file`] | where texts come from |
 //! | [`settings`] | what was said, and what it means together |
-//! | [`assemble`] | the configuration, with etcd's checks |
-//! | [`help`] | what people read |
+//! | [`mod@assemble`] | the configuration, with etcd's checks |
+//! | [`mod@help`] | what people read |
 //!
 //! A flag counts more than its variable, and both said is an error; with a file, neither counts.
 //!
