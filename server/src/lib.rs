@@ -31,3 +31,6 @@ pub mod metrics;
 pub mod notices;
 pub mod serve;
 pub mod version;
+
+#[cfg(test)]
+mod compat;

@@ -22,7 +22,7 @@ fn help_is_for_whoever_asks_and_no_error() {
             "\nMember:\n",
             "--listen-client-urls 'http://localhost:2379'",
             "--cores '0'",
-            "\nUnsafe:\n",
+            "\nOnly in Cairn:\n",
         ] {
             assert!(stdout.contains(part), "{part} is missing in\n{stdout}");
         }

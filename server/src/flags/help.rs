@@ -40,6 +40,10 @@ pub fn help() -> String {
     }
     for (title, others) in [
         (
+            "Taken, and without effect in this version",
+            names_of(|it| matches!(it, Treatment::NotYet(_))),
+        ),
+        (
             "Taken for etcd's sake, and without effect",
             names_of(|it| matches!(it, Treatment::WithoutEffect(_))),
         ),

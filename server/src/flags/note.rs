@@ -25,6 +25,13 @@ pub enum Note {
         /// Why.
         why: &'static str,
     },
+    /// A flag changes nothing in this version.
+    NotYet {
+        /// Its name.
+        flag: &'static str,
+        /// Why.
+        why: &'static str,
+    },
     /// A feature gate changes nothing.
     GateWithoutEffect {
         /// Its name.
@@ -80,6 +87,13 @@ impl Note {
             ),
             Self::WithoutEffect { flag, why } => {
                 tracing::warn!(flag_name = flag, reason = why, "flag has no effect in Cairn");
+            }
+            Self::NotYet { flag, why } => {
+                tracing::warn!(
+                    flag_name = flag,
+                    reason = why,
+                    "flag has no effect in this version"
+                );
             }
             Self::GateWithoutEffect { gate, why } => {
                 tracing::warn!(

@@ -66,6 +66,11 @@ impl Said {
                         notes.push(Note::WithoutEffect { flag: flag.name, why });
                     }
                 }
+                Treatment::NotYet(why) => {
+                    if text != flag.default {
+                        notes.push(Note::NotYet { flag: flag.name, why });
+                    }
+                }
                 // Later, when it is known that nothing else is wrong.
                 Treatment::Refused(_) => {}
                 Treatment::Replaced(successors) => {

@@ -27,6 +27,8 @@ pub(super) enum Treatment {
     Obeyed,
     /// A value other than the default is answered with a warning that says why it changes nothing.
     WithoutEffect(&'static str),
+    /// The same, but a later version will obey it.
+    NotYet(&'static str),
     /// With a value other than the default the member does not start: doing something else would be worse.
     Refused(&'static str),
     /// It says these other flags: names, and values with the text for `{}`.
@@ -63,7 +65,7 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
     flags().find(|flag| flag.name == name)
 }
 
-use Treatment::{Obeyed, Refused, WithoutEffect};
+use Treatment::{NotYet, Obeyed, Refused, WithoutEffect};
 
 /// The flags of today, for `--help`.
 #[rustfmt::skip] // A table reads as a table.
@@ -72,7 +74,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("name", Text, "default", Obeyed, "The member's name, unique in the cluster."),
         flag("data-dir", Text, "", Obeyed, "Where everything is kept; empty: <name>.cairn."),
         flag("wal-dir", Text, "", Obeyed, "Where the log is kept, if not in the data directory."),
-        flag("listen-peer-urls", Urls, "http://localhost:2380", Obeyed, "Where to listen to peers."),
+        flag("listen-peer-urls", Urls, "http://localhost:2380", NotYet(ALONE), "Where to listen to peers."),
         flag("listen-client-urls", Urls, "http://localhost:2379", Obeyed, "Where to listen to clients: gRPC, and HTTP unless it has places of its own."),
         flag("listen-client-http-urls", Urls, "", Obeyed, "Where to listen to clients that speak HTTP, and not at the places before."),
         flag("heartbeat-interval", Unsigned, "100", Obeyed, "Milliseconds between a leader's heartbeats."),
@@ -89,12 +91,12 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("max-txn-ops", Unsigned, "128", Obeyed, "Operations in a transaction."),
         flag("max-request-bytes", Unsigned, "1572864", Obeyed, "Bytes of a request."),
         flag("max-concurrent-streams", Unsigned32, "4294967295", Obeyed, "Streams of one connection."),
-        flag("grpc-keepalive-min-time", Duration, "5s", Obeyed, "A client that pings more often loses its connection."),
+        flag("grpc-keepalive-min-time", Duration, "5s", NotYet("clients may ping as they like, short of a flood"), "A client that pings more often loses its connection."),
         flag("grpc-keepalive-interval", Duration, "2h", Obeyed, "A client is pinged after so long without a word; 0: never."),
         flag("grpc-keepalive-timeout", Duration, "20s", Obeyed, "And loses its connection after so long without an answer."),
         flag("socket-reuse-port", Bool, "false", WithoutEffect("a port is shared by the cores of this process, never with another process"), "Whether to set SO_REUSEPORT."),
         flag("socket-reuse-address", Bool, "false", WithoutEffect("SO_REUSEADDR is always set"), "Whether to set SO_REUSEADDR."),
-        flag("enable-grpc-gateway", Bool, "true", Obeyed, "Whether to serve the JSON gateway (/v3/…)."),
+        flag("enable-grpc-gateway", Bool, "true", NotYet(NO_GATEWAY), "Whether to serve the JSON gateway (/v3/…)."),
         flag("raft-read-timeout", Duration, "5s", WithoutEffect(PEERS), "How long to read from a peer."),
         flag("raft-write-timeout", Duration, "5s", WithoutEffect(PEERS), "How long to write to a peer."),
         flag("feature-gates", Gates, "", Obeyed, "Switches, as Name=true,Name=false; see the end."),
@@ -107,8 +109,8 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("initial-cluster-state", Choice(&["new", "existing"]), "new", Obeyed, "Whether all members are new or this one joins others; ignored once it has joined."),
         flag("initial-cluster-token", Text, "etcd-cluster", Obeyed, "Keeps clusters apart that have the same addresses."),
         flag("advertise-client-urls", Urls, "http://localhost:2379", Obeyed, "Where clients find this member; needed with --listen-client-urls."),
-        flag("strict-reconfig-check", Bool, "true", Obeyed, "Whether to refuse a change of members that would cost the quorum."),
-        flag("max-learners", Unsigned, "1", Obeyed, "Learners in the cluster."),
+        flag("strict-reconfig-check", Bool, "true", NotYet(ALONE), "Whether to refuse a change of members that would cost the quorum."),
+        flag("max-learners", Unsigned, "1", NotYet(ALONE), "Learners in the cluster."),
         flag("pre-vote", Bool, "true", WithoutEffect("a member always asks whether it could win before it campaigns"), "Whether to ask before an election."),
         flag("auto-compaction-mode", Text, "periodic", Obeyed, "What --auto-compaction-retention counts: periodic or revision."),
         flag("auto-compaction-retention", Text, "0", Obeyed, "History to keep: a duration, hours, or revisions; 0: all."),
@@ -130,53 +132,53 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("discovery-password", Secret, "", WithoutEffect(NO_DISCOVERY), "And the password."),
     ] },
     Group { title: "TLS of clients", flags: &[
-        flag("cert-file", Text, "", Obeyed, "The certificate to show."),
-        flag("key-file", Text, "", Obeyed, "Its key."),
-        flag("client-cert-auth", Bool, "false", Obeyed, "Whether clients must show a certificate."),
-        flag("trusted-ca-file", Text, "", Obeyed, "Who may have signed it."),
-        flag("client-crl-file", Text, "", Obeyed, "Certificates that were revoked."),
-        flag("client-cert-allowed-hostname", Names, "", Obeyed, "Host names that it may have; empty: any."),
-        flag("client-cert-allowed-cn", Names, "", Obeyed, "Common names that it may have; empty: any. In etcd only in the file."),
-        flag("client-skip-client-san-verification", Bool, "false", Obeyed, "Whether the client's address need not be in it. In etcd only in the file."),
-        flag("client-cert-file", Text, "", Obeyed, "The certificate to dial with, if not --cert-file."),
-        flag("client-key-file", Text, "", Obeyed, "Its key."),
-        flag("auto-tls", Bool, "false", Obeyed, "Whether to make a certificate if there is none."),
+        flag("cert-file", Text, "", NotYet(NO_TLS), "The certificate to show."),
+        flag("key-file", Text, "", NotYet(NO_TLS), "Its key."),
+        flag("client-cert-auth", Bool, "false", NotYet(NO_TLS), "Whether clients must show a certificate."),
+        flag("trusted-ca-file", Text, "", NotYet(NO_TLS), "Who may have signed it."),
+        flag("client-crl-file", Text, "", NotYet(NO_TLS), "Certificates that were revoked."),
+        flag("client-cert-allowed-hostname", Names, "", NotYet(NO_TLS), "Host names that it may have; empty: any."),
+        flag("client-cert-allowed-cn", Names, "", NotYet(NO_TLS), "Common names that it may have; empty: any. In etcd only in the file."),
+        flag("client-skip-client-san-verification", Bool, "false", NotYet(NO_TLS), "Whether the client's address need not be in it. In etcd only in the file."),
+        flag("client-cert-file", Text, "", NotYet(NO_TLS), "The certificate to dial with, if not --cert-file."),
+        flag("client-key-file", Text, "", NotYet(NO_TLS), "Its key."),
+        flag("auto-tls", Bool, "false", NotYet(NO_TLS), "Whether to make a certificate if there is none."),
     ] },
     Group { title: "TLS of peers", flags: &[
-        flag("peer-cert-file", Text, "", Obeyed, "The certificate to show."),
-        flag("peer-key-file", Text, "", Obeyed, "Its key."),
-        flag("peer-client-cert-auth", Bool, "false", Obeyed, "Whether peers must show a certificate."),
-        flag("peer-trusted-ca-file", Text, "", Obeyed, "Who may have signed it."),
-        flag("peer-crl-file", Text, "", Obeyed, "Certificates that were revoked."),
-        flag("peer-cert-allowed-cn", Names, "", Obeyed, "Common names that it may have; empty: any."),
-        flag("peer-cert-allowed-hostname", Names, "", Obeyed, "Host names that it may have; empty: any."),
-        flag("peer-skip-client-san-verification", Bool, "false", Obeyed, "Whether the peer's address need not be in it."),
-        flag("peer-client-cert-file", Text, "", Obeyed, "The certificate to dial with, if not --peer-cert-file."),
-        flag("peer-client-key-file", Text, "", Obeyed, "Its key."),
-        flag("peer-auto-tls", Bool, "false", Obeyed, "Whether to make a certificate if there is none."),
+        flag("peer-cert-file", Text, "", NotYet(NO_TLS), "The certificate to show."),
+        flag("peer-key-file", Text, "", NotYet(NO_TLS), "Its key."),
+        flag("peer-client-cert-auth", Bool, "false", NotYet(NO_TLS), "Whether peers must show a certificate."),
+        flag("peer-trusted-ca-file", Text, "", NotYet(NO_TLS), "Who may have signed it."),
+        flag("peer-crl-file", Text, "", NotYet(NO_TLS), "Certificates that were revoked."),
+        flag("peer-cert-allowed-cn", Names, "", NotYet(NO_TLS), "Common names that it may have; empty: any."),
+        flag("peer-cert-allowed-hostname", Names, "", NotYet(NO_TLS), "Host names that it may have; empty: any."),
+        flag("peer-skip-client-san-verification", Bool, "false", NotYet(NO_TLS), "Whether the peer's address need not be in it."),
+        flag("peer-client-cert-file", Text, "", NotYet(NO_TLS), "The certificate to dial with, if not --peer-cert-file."),
+        flag("peer-client-key-file", Text, "", NotYet(NO_TLS), "Its key."),
+        flag("peer-auto-tls", Bool, "false", NotYet(NO_TLS), "Whether to make a certificate if there is none."),
     ] },
     Group { title: "Security of both, and of HTTP", flags: &[
-        flag("self-signed-cert-validity", Unsigned32, "1", Obeyed, "Years that a certificate is good that is made here."),
-        flag("cipher-suites", Names, "", Obeyed, "Cipher suites of TLS 1.2 by Go's names; empty: all good ones."),
-        flag("tls-min-version", Text, "TLS1.2", Obeyed, "The oldest TLS: TLS1.2 or TLS1.3."),
-        flag("tls-max-version", Text, "", Obeyed, "The newest TLS; empty: whatever there is."),
-        flag("cors", Origins, "*", Obeyed, "Origins of web pages that may ask; * or nothing: all."),
-        flag("host-whitelist", Names, "*", Obeyed, "Names that HTTP requests may use for this host without TLS; * or nothing: all."),
+        flag("self-signed-cert-validity", Unsigned32, "1", NotYet(NO_TLS), "Years that a certificate is good that is made here."),
+        flag("cipher-suites", Names, "", NotYet(NO_TLS), "Cipher suites of TLS 1.2 by Go's names; empty: all good ones."),
+        flag("tls-min-version", Text, "TLS1.2", NotYet(NO_TLS), "The oldest TLS: TLS1.2 or TLS1.3."),
+        flag("tls-max-version", Text, "", NotYet(NO_TLS), "The newest TLS; empty: whatever there is."),
+        flag("cors", Origins, "*", NotYet(NO_WEB), "Origins of web pages that may ask; * or nothing: all."),
+        flag("host-whitelist", Names, "*", NotYet(NO_WEB), "Names that HTTP requests may use for this host without TLS; * or nothing: all."),
     ] },
     Group { title: "Users", flags: &[
-        flag("auth-token", Text, "simple", Obeyed, "How users are known again: simple, or jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…."),
-        flag("auth-token-ttl", Unsigned, "300", Obeyed, "Seconds that a simple token is good without being used."),
-        flag("bcrypt-cost", Unsigned, "10", Obeyed, "Cost of hashing a password, 4 to 31."),
+        flag("auth-token", Text, "simple", NotYet(NO_USERS), "How users are known again: simple, or jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…."),
+        flag("auth-token-ttl", Unsigned, "300", NotYet(NO_USERS), "Seconds that a simple token is good without being used."),
+        flag("bcrypt-cost", Unsigned, "10", NotYet(NO_USERS), "Cost of hashing a password, 4 to 31."),
     ] },
     Group { title: "Monitoring", flags: &[
         flag("listen-metrics-urls", Urls, "", Obeyed, "Where to serve only /metrics, /health, /livez and /readyz."),
-        flag("metrics", Text, "basic", Obeyed, "How much to measure: basic, or extensive for how long calls take."),
+        flag("metrics", Text, "basic", NotYet("calls are counted, their time is not measured"), "How much to measure: basic, or extensive for how long calls take."),
         flag("enable-pprof", Bool, "false", WithoutEffect("profiles of Go's runtime are no use here; try perf(1)"), "Whether to serve /debug/pprof/."),
         flag("watch-progress-notify-interval", Duration, "10m", Obeyed, "How often an idle watcher that wants it is told the revision."),
-        flag("warning-apply-duration", Duration, "100ms", Obeyed, "Log what takes longer to apply."),
-        flag("warning-unary-request-duration", Duration, "300ms", Obeyed, "Log unary requests that take longer."),
-        flag("corrupt-check-time", Duration, "0s", Obeyed, "How often members compare all data; 0: never."),
-        flag("compact-hash-check-time", Duration, "1m", Obeyed, "How often hashes of compactions are compared."),
+        flag("warning-apply-duration", Duration, "100ms", NotYet("slow requests are not looked for"), "Log what takes longer to apply."),
+        flag("warning-unary-request-duration", Duration, "300ms", NotYet("slow requests are not looked for"), "Log unary requests that take longer."),
+        flag("corrupt-check-time", Duration, "0s", NotYet(ALONE), "How often members compare all data; 0: never."),
+        flag("compact-hash-check-time", Duration, "1m", NotYet(ALONE), "How often hashes of compactions are compared."),
         flag("compaction-batch-limit", Signed, "1000", WithoutEffect(COMPACTION), "Revisions that a compaction deletes at once."),
         flag("compaction-sleep-interval", Duration, "10ms", WithoutEffect(COMPACTION), "How long it sleeps then."),
         flag("bootstrap-defrag-threshold-megabytes", Unsigned, "0", WithoutEffect("files shrink while they are used"), "Free space that is worth defragmenting at start."),
@@ -198,17 +200,22 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("distributed-tracing-sampling-rate", Signed, "0", WithoutEffect(TRACING), "How many of a million."),
     ] },
     Group { title: "Unsafe", flags: &[
-        flag("force-new-cluster", Bool, "false", Obeyed, "Forget all other members: what only they had is lost."),
-        flag("unsafe-no-fsync", Bool, "false", Obeyed, "Do not wait for the disk: a power failure loses what was promised."),
+        flag("force-new-cluster", Bool, "false", NotYet(ALONE), "Forget all other members: what only they had is lost."),
+        flag("unsafe-no-fsync", Bool, "false", NotYet("every write waits for the disk"), "Do not wait for the disk: a power failure loses what was promised."),
     ] },
     Group { title: "Only in Cairn", flags: &[
         flag("cores", Unsigned, "0", Obeyed, "Cores to use; 0: all, but one where there are only two."),
         flag("runtime", Choice(&["auto", "glommio", "tokio"]), "auto", Obeyed, "What drives them; auto: glommio (io_uring), or tokio where the kernel refuses."),
-        flag("enable-v2", Bool, "false", Obeyed, "Whether to serve the v2 API, which etcd has no more."),
+        flag("enable-v2", Bool, "false", NotYet("the v2 API is not served"), "Whether to serve the v2 API, which etcd has no more."),
     ] },
 ];
 
-/// Why some flags change nothing, or are refused.
+/// Why some flags change nothing, for now or for ever, or are refused.
+const ALONE: &str = "a cluster has one member";
+const NO_GATEWAY: &str = "there is no JSON gateway";
+const NO_TLS: &str = "TLS is not served; a listen URL with https is refused";
+const NO_USERS: &str = "there are no users";
+const NO_WEB: &str = "HTTP serves probes and metrics only";
 const ELECTIONS: &str = "the first election waits no longer than any other";
 const STORAGE: &str = "the storage is not bbolt";
 const PEERS: &str = "links to peers notice by themselves when a peer is gone";

@@ -10,7 +10,8 @@ use crate::config::cluster::ClusterState;
 use crate::config::gates::Feature;
 use crate::config::security::{AuthToken, TlsVersion};
 use crate::config::{Allowed, MetricsLevel, RuntimeChoice};
-use crate::flags::table::Treatment;
+use crate::flags::retired::RETIRED;
+use crate::flags::table::{Flag, Treatment};
 use crate::flags::value::Kind;
 use crate::log;
 
@@ -187,6 +188,9 @@ fn every_flag_gets_the_treatment_of_its_row() {
             Treatment::Obeyed => assert!(notes.is_empty() && settings.has(flag.name)),
             Treatment::WithoutEffect(why) => {
                 assert_eq!(notes, [Note::WithoutEffect { flag: flag.name, why }]);
+            }
+            Treatment::NotYet(why) => {
+                assert_eq!(notes, [Note::NotYet { flag: flag.name, why }]);
             }
             Treatment::Refused(_) => {
                 assert!(
@@ -530,4 +534,42 @@ fn help_and_version_come_before_everything_else() {
         read_with(&["--version=0"], &[("ETCD_VERSION", "3.6")]),
         Invocation::Serve(..)
     ));
+}
+
+/// What docs/compat.md says about a flag.
+fn says(flag: &Flag) -> String {
+    match flag.treatment {
+        Treatment::Obeyed => "obeyed".to_owned(),
+        Treatment::NotYet(why) => format!("not yet: {why}"),
+        Treatment::WithoutEffect(why) => format!("no effect: {why}"),
+        Treatment::Refused(why) => format!("refused: {why}"),
+        Treatment::Replaced(successors) => {
+            let successor =
+                |(name, form): &(&str, &str)| format!("`--{name}={}`", form.replace("{}", "…"));
+            let successors: Vec<String> = successors.iter().map(successor).collect();
+            format!("taken for {}", successors.join(" "))
+        }
+        Treatment::Ignored => "ignored, as by etcd".to_owned(),
+    }
+}
+
+#[test]
+fn the_document_has_every_flag() {
+    let mut text = String::new();
+    let mut table = |title: &str, flags: &[Flag]| {
+        let head = "| flag | default | what Cairn does with it |\n|---|---|---|";
+        text.push_str(&format!("\n### {title}\n\n{head}\n"));
+        for flag in flags {
+            let default = match flag.default {
+                "" => String::new(),
+                default => format!("`{default}`"),
+            };
+            text.push_str(&format!("| `--{}` | {default} | {} |\n", flag.name, says(flag)));
+        }
+    };
+    for group in &table::GROUPS {
+        table(group.title, group.flags);
+    }
+    table("Of earlier versions", &RETIRED);
+    crate::compat::check_section("flags", &text);
 }

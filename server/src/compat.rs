@@ -1,0 +1,90 @@
+//! docs/compat.md against the code: what it says about methods, flags and metrics is what there is.
+//!
+//! The sections between `<!-- name -->` and `<!-- end of name -->` are made from the code's own tables;
+//! `UPDATE=1 cargo test -p cairn-server` writes them anew. The table of methods is written by hand, and checked.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use cairn_engine::api::Code;
+use cairn_engine::api::etcdserverpb::ResponseHeader;
+
+use crate::grpc::method::{Kind, METHODS, Row};
+use crate::grpc::unary;
+use crate::metrics::{Facts, Metrics};
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compat.md")
+}
+
+fn document() -> String {
+    fs::read_to_string(path()).unwrap()
+}
+
+/// Compares a section with what it should be, or writes it down.
+pub(crate) fn check_section(name: &str, expected: &str) {
+    let text = document();
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+    let from = text.find(&begin).expect("the section begins") + begin.len();
+    let to = from + text[from..].find(&end).expect("the section ends");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(path(), [&text[..from], expected, &text[to..]].concat()).unwrap();
+    } else {
+        assert!(text[from..to] == *expected, "{name} are others now; UPDATE=1 writes them down");
+    }
+}
+
+/// Whether the code serves a method.
+fn is_served(row: &Row) -> bool {
+    if row.kind != Kind::Unary {
+        return ["RangeStream", "Watch", "LeaseKeepAlive", "Snapshot"].contains(&row.name)
+            && row.service.starts_with("etcdserverpb.");
+    }
+    let limits = unary::Limits { txn_ops_max: 1, message_bytes_max: 1 };
+    match unary::read(row.method, Bytes::new(), limits, ResponseHeader::default()) {
+        Ok(_) => true,
+        Err(status) => status.code != Code::Unimplemented,
+    }
+}
+
+#[test]
+fn every_method_has_a_row_that_says_whether_it_is_served() {
+    let text = document();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    for row in &METHODS {
+        let name = format!("`{}/{}`", row.service, row.name);
+        let found: Vec<_> = rows.iter().filter(|cells| cells[1] == name).collect();
+        assert_eq!(found.len(), 1, "{name} has one row");
+        let says = found[0][2];
+        assert!(["same", "differs", "not yet"].contains(&says), "{name}: {says}");
+        assert_eq!(says != "not yet", is_served(row), "{name}: {says}");
+    }
+}
+
+#[test]
+fn the_metrics_are_those_that_there_are() {
+    let facts = Facts {
+        version: "3.7.0".to_owned(),
+        member: "1".to_owned(),
+        quota_bytes: 0,
+        runtime: "tokio".to_owned(),
+    };
+    let text = Metrics::new(&facts).to_text();
+    let mut table = "| metric | kind | what |\n|---|---|---|\n".to_owned();
+    let mut help = "";
+    for line in text.lines() {
+        if let Some(line) = line.strip_prefix("# HELP ") {
+            help = line.split_once(' ').map_or("", |(_, help)| help);
+        } else if let Some(line) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = line.split_once(' ').unwrap();
+            writeln!(table, "| `{name}` | {kind} | {help} |").unwrap();
+        }
+    }
+    check_section("metrics", &table);
+}
