@@ -3,7 +3,7 @@
 //! The sections between `<!-- name -->` and `<!-- end of name -->` are made from the code's own tables;
 //! `UPDATE=1 cargo test -p cairn-server` writes them anew. The table of methods is written by hand, and checked.
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
