@@ -110,7 +110,7 @@ pub enum RecoverError {
         /// Its format version.
         major: u16,
         /// Its feature bits.
-        incompat: u32,
+        features: u32,
     },
     /// A batch is whole, yet its records make no sense: it was written by other code.
     Malformed {
@@ -183,9 +183,9 @@ impl fmt::Display for RecoverError {
             Self::Foreign { segment, cluster, member } => {
                 write!(f, "{segment}.wal belongs to member {member} of cluster {cluster}")
             }
-            Self::UnknownFormat { segment, major, incompat } => write!(
+            Self::UnknownFormat { segment, major, features } => write!(
                 f,
-                "{segment}.wal has format {major} with features {incompat:#x}, which this version does not know"
+                "{segment}.wal has format {major} with features {features:#x}, which this version does not know"
             ),
             Self::Malformed { place, why } => write!(
                 f,
@@ -296,11 +296,11 @@ fn check_headers(
     for segment in segments {
         match segment.header {
             Decoded::Blank => {}
-            Decoded::Unknown { major, incompat } => {
+            Decoded::Unknown { major, features } => {
                 return Err(RecoverError::UnknownFormat {
                     segment: segment.file.seq,
                     major,
-                    incompat,
+                    features,
                 });
             }
             Decoded::Used(header) => {

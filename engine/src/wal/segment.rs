@@ -47,8 +47,8 @@ pub enum Decoded {
     Unknown {
         /// Its format version.
         major: u16,
-        /// Its feature bits that a reader must know.
-        incompat: u32,
+        /// Its feature bits that whoever opens it must know.
+        features: u32,
     },
 }
 
@@ -104,9 +104,11 @@ impl SegmentHeader {
             return Decoded::Blank;
         }
         let (major, _minor, incompat) = (fields.u16(), fields.u16(), fields.u32());
-        let (_ro_compat, _compat, _block) = (fields.u32(), fields.u32(), fields.u32());
-        if major != FORMAT.0 || incompat != 0 {
-            return Decoded::Unknown { major, incompat };
+        let (ro_compat, _compat, _block) = (fields.u32(), fields.u32(), fields.u32());
+        // Nobody opens a log to read only, so what must not be written to must not be opened.
+        let unknown = incompat | ro_compat;
+        if major != FORMAT.0 || unknown != 0 {
+            return Decoded::Unknown { major, features: unknown };
         }
         let header = Self {
             prev_header_crc: fields.u32(),
@@ -179,22 +181,24 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_incompatible_feature_is_named() {
-        let mut bytes = encoded();
-        for copy in 0..2 {
-            let at = copy * BLOCK_BYTES;
-            bytes[at + 12] = 4;
-            let (crc32, crc32c) = {
-                let fields = &bytes[at..at + FIELDS_BYTES];
-                (crc32fast::hash(fields), crc32c::crc32c(fields))
-            };
-            bytes[at + FIELDS_BYTES..at + FIELDS_BYTES + 4].copy_from_slice(&crc32.to_le_bytes());
-            bytes[at + FIELDS_BYTES + 4..at + FIELDS_BYTES + 8]
-                .copy_from_slice(&crc32c.to_le_bytes());
-        }
-        assert_eq!(
-            SegmentHeader::decode(&bytes, header().seq),
-            Decoded::Unknown { major: 1, incompat: 4 }
-        );
+    fn an_unknown_feature_is_named_unless_it_is_compatible() {
+        let with_feature = |offset: usize| {
+            let mut bytes = encoded();
+            for copy in 0..2 {
+                let at = copy * BLOCK_BYTES;
+                bytes[at + offset] = 4;
+                let sums = at + FIELDS_BYTES;
+                let crc32 = crc32fast::hash(&bytes[at..sums]);
+                let crc32c = crc32c::crc32c(&bytes[at..sums]);
+                bytes[sums..sums + 4].copy_from_slice(&crc32.to_le_bytes());
+                bytes[sums + 4..sums + 8].copy_from_slice(&crc32c.to_le_bytes());
+            }
+            SegmentHeader::decode(&bytes, header().seq)
+        };
+        let (incompatible, read_only_compatible, compatible) = (12, 16, 20);
+        let unknown = Decoded::Unknown { major: 1, features: 4 };
+        assert_eq!(with_feature(incompatible), unknown);
+        assert_eq!(with_feature(read_only_compatible), unknown);
+        assert_eq!(with_feature(compatible), Decoded::Used(header()));
     }
 }

@@ -86,8 +86,8 @@ pub(super) fn dump(
                 let reader = SegmentReader::new(source, segment.file, None, walk.end);
                 walk.batches(reader, successor)?;
             }
-            Decoded::Unknown { major, incompat } => {
-                let why = format!("unknown: format {major}, features {incompat:#x}");
+            Decoded::Unknown { major, features } => {
+                let why = format!("unknown: format {major}, features {features:#x}");
                 walk.show_unusable(segment.file, &why)?;
             }
         }

@@ -87,9 +87,9 @@ pub(super) fn log(
 /// Judges a directory in which nothing says whose it is: there is no segment with a whole header.
 pub(super) fn nobodys(source: &mut dyn LogSource, out: &mut impl Write) -> io::Result<Verdict> {
     for segment in scan::segments(source) {
-        if let Decoded::Unknown { major, incompat } = segment.header {
+        if let Decoded::Unknown { major, features } = segment.header {
             let segment = segment.file.seq;
-            return refuse(&RecoverError::UnknownFormat { segment, major, incompat }, out);
+            return refuse(&RecoverError::UnknownFormat { segment, major, features }, out);
         }
     }
     match wal::recover(source, Known::default()) {
