@@ -10,24 +10,33 @@ use cairn_server::config::Config;
 use cairn_server::config::invalid::Invalid;
 use cairn_server::flags::{self, Invocation, Start};
 use cairn_server::{log, serve};
+use cairn_sim::command::{self, Verdict};
 
 fn main() -> ExitCode {
-    // Before the log's thread exists: one thread that does not block SIGTERM is killed by it. Whoever serves blocks
-    // them once more, for the proof.
-    drop(signals::block());
     match flags::read(env::args_os(), env::vars_os()) {
         Invocation::Help => show(io::stdout(), &flags::help(), ExitCode::SUCCESS),
         Invocation::Version => show(io::stdout(), &flags::version(), ExitCode::SUCCESS),
         Invocation::Usage(error) => {
             show(io::stderr(), &format!("{error}\n{}", flags::USAGE), ExitCode::from(2))
         }
+        Invocation::Simulate(arguments) => simulate(&arguments),
         Invocation::Invalid(start, invalid) => refuse(&start, &invalid),
         Invocation::Serve(start, config) => begin(&start, *config),
     }
 }
 
+/// Runs the simulator, which serves nobody and logs nothing.
+fn simulate(arguments: &[String]) -> ExitCode {
+    match command::execute(arguments, &mut io::stdout()) {
+        Ok(Verdict::Holds) => ExitCode::SUCCESS,
+        Ok(Verdict::Usage) => ExitCode::from(2),
+        Ok(Verdict::Fails) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
 /// Starts the log and a member.
 fn begin(start: &Start, config: Config) -> ExitCode {
+    block_signals();
     if let Err(error) = log::start(&config.log) {
         start_default_log();
         tracing::warn!(error = %error, "failed to verify flags");
@@ -39,6 +48,7 @@ fn begin(start: &Start, config: Config) -> ExitCode {
 
 /// Says why there is no member.
 fn refuse(start: &Start, invalid: &Invalid) -> ExitCode {
+    block_signals();
     start_default_log();
     if let Invalid::Conflict(variable) = invalid {
         tracing::error!(target: log::FATAL, environment_variable = variable, "{invalid}");
@@ -50,6 +60,12 @@ fn refuse(start: &Start, invalid: &Invalid) -> ExitCode {
         tracing::warn!(error = %invalid, "advertise client URLs are not set");
     }
     end(ExitCode::FAILURE)
+}
+
+/// Before the log's thread exists: one thread that does not block SIGTERM is killed by it. Whoever serves blocks them
+/// once more, for the proof.
+fn block_signals() {
+    drop(signals::block());
 }
 
 /// Says what was found while there was no log.

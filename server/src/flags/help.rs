@@ -15,6 +15,9 @@ pub const USAGE: &str = "Usage:
   cairn --config-file <file>
     Start a member with what a YAML or JSON file says.
 
+  cairn sim run|fleet …
+    Run the engine in a simulated, hostile world; `cairn sim` says how.
+
   cairn --version
     Show the version.
 

@@ -48,6 +48,8 @@ pub enum Invocation {
     Version,
     /// Something that is no flag, or no value of one; the text says so.
     Usage(String),
+    /// The simulator, with the rest of the words.
+    Simulate(Vec<String>),
     /// A member, with settings that do not go together.
     Invalid(Start, Invalid),
     /// A member.
@@ -76,6 +78,9 @@ pub fn read(
                 return Invocation::Usage(format!("not UTF-8: {}", argument.display()));
             }
         }
+    }
+    if words.get(1).is_some_and(|word| word == "sim") {
+        return Invocation::Simulate(words.split_off(2));
     }
     let variables: BTreeMap<String, String> = variables
         .into_iter()

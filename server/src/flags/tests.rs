@@ -522,6 +522,21 @@ fn with_a_file_nothing_else_counts() {
 }
 
 #[test]
+fn the_simulator_gets_its_words_as_they_are() {
+    let simulate = |words: &[&str]| match read_with(words, &[("ETCD_NAME", "a")]) {
+        Invocation::Simulate(words) => words,
+        invocation => panic!("{invocation:?}"),
+    };
+    assert_eq!(simulate(&["sim"]), Vec::<String>::new());
+    assert_eq!(simulate(&["sim", "run", "--seed", "4"]), ["run", "--seed", "4"]);
+    // Only as the first word: elsewhere it is what etcd refuses.
+    assert!(matches!(
+        read_with(&["--name=a", "sim"], &[]),
+        Invocation::Invalid(_, Invalid::Positional(word)) if word == "sim"
+    ));
+}
+
+#[test]
 fn help_and_version_come_before_everything_else() {
     assert!(matches!(read_with(&["--name=a", "-h", "--bogus"], &[]), Invocation::Help));
     assert!(matches!(read_with(&["--bogus", "-h"], &[]), Invocation::Usage(_)));
