@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use cairn_sim::command::Verdict;
 use clap::{Parser, Subcommand};
 
 /// A command line with a subcommand.
@@ -26,6 +27,9 @@ enum Command {
     /// Look into a write-ahead log, without changing anything
     #[command(subcommand, disable_help_subcommand = true)]
     Wal(wal::Command),
+    /// Run the engine in a simulated, hostile world
+    #[command(subcommand, disable_help_subcommand = true)]
+    Sim(cairn_sim::command::Command),
 }
 
 /// Whether the first argument names a subcommand.
@@ -46,6 +50,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match tool.command {
         Command::Wal(command) => wal::run(&command),
+        Command::Sim(command) => simulate(&command),
+    }
+}
+
+/// Runs the simulator, which serves nobody and logs nothing.
+fn simulate(command: &cairn_sim::command::Command) -> ExitCode {
+    match cairn_sim::command::execute(command, &mut io::stdout()) {
+        Ok(Verdict::Holds) => ExitCode::SUCCESS,
+        Ok(Verdict::Fails) | Err(_) => ExitCode::FAILURE,
     }
 }
 
