@@ -9,7 +9,7 @@
 //! toggles `O_NONBLOCK` around its accept on the file description, so another executor that shares it
 //! could block in `accept(2)`.
 //!
-//! A process that is killed does not take its sockets along at once: those that io_uring was accepting on are
+//! A process that is killed does not take its sockets along at once: those that `io_uring` was accepting on are
 //! closed by the kernel a moment after the process has gone. A port in use is therefore asked for again until
 //! [`PATIENCE`] ends, so that whoever restarts a member at once finds it started.
 //!
