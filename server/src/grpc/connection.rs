@@ -36,7 +36,7 @@ use slab::Slab;
 
 use super::frame::{self, Messages};
 use super::method::{Kind, Method};
-use super::outflow::{Gauged, Outflow};
+use super::outflow::{Gauged, Outflow, Sender};
 use super::send::{Gone, Sending};
 use super::status::{Status, response_head};
 use super::unary::{self, Asked};
@@ -53,6 +53,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Streams of one connection where the operator sets no limit. etcd sets none; each costs a kilobyte.
 const STREAMS_MAX: u32 = 65_536;
+/// What frames of data that are small and unread may cost, at 256 bytes each: one on every stream, as when a client
+/// begins very many calls at once. With h2's default, half a window, 8,000 of them end the connection.
+const SMALL_FRAMES_BYTES_MAX: usize = 16 << 20;
 /// How long a client may take to say that it speaks HTTP/2.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes of a connection's requests that have not arrived whole.
@@ -91,6 +94,8 @@ struct Connection<R: Runtime> {
     unfinished_bytes: Rc<Cell<usize>>,
     outbox: Rc<Outbox>,
     outflow: Rc<Outflow>,
+    /// Sends the answers of unary calls.
+    sender: Sender,
     /// Ready when the client is gone.
     heartbeat: Pin<Box<dyn Future<Output = ()>>>,
     /// Ready when the server stops.
@@ -106,7 +111,8 @@ pub async fn serve<R: Runtime>(server: Server<R>, io: Io) {
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(server.limits().streams_max.min(STREAMS_MAX))
-        .max_header_list_size(HEADER_BYTES_MAX);
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .data_frame_budget(SMALL_FRAMES_BYTES_MAX);
     let outflow = Rc::new(Outflow::default());
     let handshake = builder.handshake::<_, Bytes>(Gauged::new(io, outflow.clone()));
     // A client that is slow to begin, or does not, is let go.
@@ -120,6 +126,7 @@ pub async fn serve<R: Runtime>(server: Server<R>, io: Io) {
         unfinished: FuturesUnordered::new(),
         unfinished_bytes: Rc::default(),
         outbox: Rc::default(),
+        sender: outflow.sender(),
         outflow,
         heartbeat,
         is_leaving: false,
@@ -165,7 +172,7 @@ impl<R: Runtime> Connection<R> {
     /// Answers the calls whose answers have gathered, while there is room; whether there were any.
     fn answer(&mut self, context: &Context<'_>) -> bool {
         let mut progressed = false;
-        while self.outflow.poll_room(context).is_ready() {
+        while self.sender.poll_room(context).is_ready() {
             let Some((key, result)) = self.outbox.answers.borrow_mut().pop_front() else {
                 *self.outbox.connection.borrow_mut() = Some(context.waker().clone());
                 break;
@@ -278,7 +285,7 @@ impl<R: Runtime> Connection<R> {
             return;
         }
         let counted = self.outflow.count(message.len());
-        let mut sending = Sending::on(stream, self.outflow.clone());
+        let mut sending = Sending::on(stream, &self.outflow);
         R::spawn(async move {
             if sending.send(message).await.is_ok() {
                 sending.finish(&Status::OK).ok();
@@ -321,7 +328,7 @@ async fn stream<R: Runtime>(
     mut respond: SendResponse<Bytes>,
     outflow: Rc<Outflow>,
 ) {
-    let outcome = serve_stream(&server, method, receiving, &mut respond, outflow).await;
+    let outcome = serve_stream(&server, method, receiving, &mut respond, &outflow).await;
     let code = outcome.unwrap_or(Code::Canceled);
     server.metrics().handled(method, code);
 }
@@ -331,7 +338,7 @@ async fn serve_stream<R: Runtime>(
     method: Method,
     mut receiving: Receiving,
     respond: &mut SendResponse<Bytes>,
-    outflow: Rc<Outflow>,
+    outflow: &Rc<Outflow>,
 ) -> Result<Code, Gone> {
     let handle = server.handle();
     let request = if method == Method::Watch {

@@ -3,10 +3,14 @@
 //! A client that asks and does not read must not make the server hold what it asked for. Its answers wait in one of
 //! three places: with the engine's data, unencoded and shared (cheap); encoded, for the client's HTTP/2 windows; or
 //! inside of h2, for the socket. The last two are bounded here.
+//!
+//! Parts of long answers have a bound of their own: a client may be slow on purpose with some of them, while it goes on
+//! asking other things.
 
 use core::cell::{Cell, RefCell};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::rc::Rc;
 
@@ -16,6 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bytes of answers that wait for the client's windows, and as many that wait for the socket. The last answer that
 /// begins below this may end beyond it.
 const BYTES_MAX: usize = 8 << 20;
+/// Bytes of parts of long answers that wait for the client's windows. The first parts of ranges are the largest: ten
+/// keys.
+const PARTS_BYTES_MAX: usize = 16 << 20;
 /// What a message costs beside its bytes: frames and headers. Rather too much: the sum is corrected whenever the
 /// socket has taken everything.
 const OVERHEAD_BYTES: usize = 128;
@@ -24,35 +31,77 @@ const OVERHEAD_BYTES: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct Outflow {
     /// Bytes of encoded answers that wait for the client's windows.
-    encoded_bytes: Cell<usize>,
+    answers_bytes: Cell<usize>,
+    /// Bytes of encoded parts of answers that do so.
+    parts_bytes: Cell<usize>,
     /// Bytes that h2 was handed and the socket has not taken.
     handed_bytes: Cell<usize>,
     /// Whether the socket takes no more at the moment.
     is_stuck: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
+    /// Each under its own number, however often it is polled.
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    last_waiter: Cell<u64>,
 }
 
-impl Outflow {
+/// Someone who has something to send on a connection.
+#[derive(Debug)]
+pub(super) struct Sender {
+    outflow: Rc<Outflow>,
+    number: u64,
+}
+
+impl Sender {
     /// Ready if another answer may be encoded.
     pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
-        self.ready_if(context, self.encoded_bytes.get() < BYTES_MAX && self.takes_data())
+        let few = self.outflow.answers_bytes.get() < BYTES_MAX;
+        self.ready_if(context, few && self.outflow.takes_data())
+    }
+
+    /// Ready if another part of a long answer may be encoded.
+    pub(super) fn poll_room_for_part(&self, context: &Context<'_>) -> Poll<()> {
+        let few = self.outflow.parts_bytes.get() < PARTS_BYTES_MAX;
+        self.ready_if(context, few && self.outflow.takes_data())
     }
 
     /// Ready if h2 may be handed more.
     pub(super) fn poll_takes_data(&self, context: &Context<'_>) -> Poll<()> {
-        self.ready_if(context, self.takes_data())
-    }
-
-    fn takes_data(&self) -> bool {
-        self.handed_bytes.get() < BYTES_MAX
+        self.ready_if(context, self.outflow.takes_data())
     }
 
     fn ready_if(&self, context: &Context<'_>, condition: bool) -> Poll<()> {
         if condition {
             return Poll::Ready(());
         }
-        self.waiting.borrow_mut().push(context.waker().clone());
+        self.outflow.waiting.borrow_mut().insert(self.number, context.waker().clone());
         Poll::Pending
+    }
+
+    /// Notes what h2 was handed.
+    pub(super) fn handed(&self, bytes: usize) {
+        self.outflow.handed(bytes);
+    }
+
+    /// Counts a part of a long answer for as long as it waits for the client's windows.
+    pub(super) fn count_part(&self, bytes: usize) -> Encoded {
+        Encoded::new(&self.outflow, |outflow| &outflow.parts_bytes, bytes)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.outflow.waiting.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Outflow {
+    /// Someone else who has something to send.
+    pub(super) fn sender(self: &Rc<Self>) -> Sender {
+        self.last_waiter.set(self.last_waiter.get() + 1);
+        Sender { outflow: self.clone(), number: self.last_waiter.get() }
+    }
+
+    fn takes_data(&self) -> bool {
+        self.handed_bytes.get() < BYTES_MAX
     }
 
     /// Notes what h2 was handed.
@@ -63,8 +112,7 @@ impl Outflow {
 
     /// Counts an answer for as long as it waits for the client's windows.
     pub(super) fn count(self: &Rc<Self>, bytes: usize) -> Encoded {
-        self.encoded_bytes.set(self.encoded_bytes.get() + bytes);
-        Encoded { outflow: self.clone(), bytes }
+        Encoded::new(self, |outflow| &outflow.answers_bytes, bytes)
     }
 
     /// h2 has written all that it could.
@@ -82,20 +130,32 @@ impl Outflow {
     }
 
     fn wake(&self) {
-        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        // Not borrowed any more when somebody wakes, or goes.
+        let waiting = core::mem::take(&mut *self.waiting.borrow_mut());
+        waiting.into_values().for_each(Waker::wake);
     }
 }
 
-/// An answer that is counted.
+/// An answer, or a part of one, that is counted.
 #[derive(Debug)]
 pub(super) struct Encoded {
     outflow: Rc<Outflow>,
+    sum: fn(&Outflow) -> &Cell<usize>,
     bytes: usize,
+}
+
+impl Encoded {
+    fn new(outflow: &Rc<Outflow>, sum: fn(&Outflow) -> &Cell<usize>, bytes: usize) -> Self {
+        let counted = Self { outflow: outflow.clone(), sum, bytes };
+        let sum = sum(outflow);
+        sum.set(sum.get() + bytes);
+        counted
+    }
 }
 
 impl Drop for Encoded {
     fn drop(&mut self) {
-        let sum = &self.outflow.encoded_bytes;
+        let sum = (self.sum)(&self.outflow);
         sum.set(sum.get() - self.bytes);
         self.outflow.wake();
     }
@@ -179,23 +239,50 @@ mod tests {
     #[test]
     fn room_ends_at_the_bound_and_comes_back() {
         let outflow = Rc::new(Outflow::default());
+        let sender = outflow.sender();
         let context = Context::from_waker(Waker::noop());
         let encoded = outflow.count(BYTES_MAX);
-        assert!(outflow.poll_room(&context).is_pending());
-        assert!(
-            outflow.poll_takes_data(&context).is_ready(),
-            "what was encoded may be handed over"
-        );
+        assert!(sender.poll_room(&context).is_pending());
+        assert!(sender.poll_takes_data(&context).is_ready(), "what was encoded may be handed over");
         drop(encoded);
-        assert!(outflow.poll_room(&context).is_ready());
+        assert!(sender.poll_room(&context).is_ready());
         outflow.is_stuck.set(true);
         outflow.handed(BYTES_MAX);
-        assert!(outflow.poll_takes_data(&context).is_pending());
+        assert!(sender.poll_takes_data(&context).is_pending());
         outflow.settle();
-        assert!(outflow.poll_room(&context).is_pending(), "the socket has taken nothing");
+        assert!(sender.poll_room(&context).is_pending(), "the socket has taken nothing");
         outflow.is_stuck.set(false);
         outflow.settle();
-        assert!(outflow.poll_room(&context).is_ready());
+        assert!(sender.poll_room(&context).is_ready());
+    }
+
+    #[test]
+    fn parts_and_answers_do_not_wait_for_each_other() {
+        let outflow = Rc::new(Outflow::default());
+        let sender = outflow.sender();
+        let context = Context::from_waker(Waker::noop());
+        let answer = outflow.count(BYTES_MAX);
+        assert!(sender.poll_room_for_part(&context).is_ready());
+        let part = sender.count_part(PARTS_BYTES_MAX);
+        assert!(sender.poll_room_for_part(&context).is_pending());
+        drop(answer);
+        assert!(sender.poll_room(&context).is_ready());
+        drop(part);
+        assert!(sender.poll_room_for_part(&context).is_ready());
+    }
+
+    #[test]
+    fn whoever_waits_is_noted_once_and_forgotten_when_gone() {
+        let outflow = Rc::new(Outflow::default());
+        let sender = outflow.sender();
+        let context = Context::from_waker(Waker::noop());
+        outflow.handed(BYTES_MAX);
+        for _ in 0..3 {
+            assert!(sender.poll_room(&context).is_pending());
+        }
+        assert_eq!(outflow.waiting.borrow().len(), 1);
+        drop(sender);
+        assert!(outflow.waiting.borrow().is_empty());
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -17,10 +17,12 @@ const SNAPSHOT_PART_BYTES: usize = 32 << 10;
 
 /// Sends a range.
 pub(super) async fn range(mut sending: Sending, mut stream: RangeStream) -> Result<Code, Gone> {
-    while let Some(part) = stream.next_part() {
-        sending.send(frame::message(part.len(), |out| out.extend_from_slice(&part))).await?;
+    loop {
+        sending.room_for_part().await?;
+        let Some(part) = stream.next_part() else { return sending.finish(&Status::OK) };
+        let message = frame::message(part.len(), |out| out.extend_from_slice(&part));
+        sending.send_part(message).await?;
     }
-    sending.finish(&Status::OK)
 }
 
 /// Sends a snapshot: the file in parts, then its SHA-256 as one more part.
@@ -31,10 +33,12 @@ pub(super) async fn snapshot(
 ) -> Result<Code, Gone> {
     let mut remaining_bytes = snapshot.total_bytes();
     let mut digest = Sha256::new();
-    while let Some(part) = snapshot.next_part(SNAPSHOT_PART_BYTES) {
+    loop {
+        sending.room_for_part().await?;
+        let Some(part) = snapshot.next_part(SNAPSHOT_PART_BYTES) else { break };
         digest.update(&part);
         remaining_bytes -= u64::try_from(part.len()).expect("64 bits");
-        sending.send(snapshot_part(Bytes::from(part), remaining_bytes, version)).await?;
+        sending.send_part(snapshot_part(Bytes::from(part), remaining_bytes, version)).await?;
     }
     assert_eq!(remaining_bytes, 0, "the length was known before");
     let sum = Bytes::copy_from_slice(&digest.finalize());

@@ -9,13 +9,13 @@ use cairn_engine::api::Code;
 use h2::SendStream;
 use h2::server::SendResponse;
 
-use super::outflow::Outflow;
+use super::outflow::{Outflow, Sender};
 use super::status::{Status, response_head};
 
 /// The sending half of a call whose answer is a stream of messages.
 pub(super) struct Sending {
     stream: SendStream<Bytes>,
-    outflow: Rc<Outflow>,
+    outflow: Sender,
 }
 
 /// The client does not listen any more.
@@ -32,14 +32,14 @@ impl Sending {
     /// Sends the head of the response.
     pub(super) fn begin(
         respond: &mut SendResponse<Bytes>,
-        outflow: Rc<Outflow>,
+        outflow: &Rc<Outflow>,
     ) -> Result<Self, Gone> {
         Ok(Self::on(respond.send_response(response_head(), false)?, outflow))
     }
 
     /// Goes on after the head of the response.
-    pub(super) fn on(stream: SendStream<Bytes>, outflow: Rc<Outflow>) -> Self {
-        Self { stream, outflow }
+    pub(super) fn on(stream: SendStream<Bytes>, outflow: &Rc<Outflow>) -> Self {
+        Self { stream, outflow: outflow.sender() }
     }
 
     /// Sends data as the client's window allows; when it returns, all of it has been handed to the connection.
@@ -56,6 +56,23 @@ impl Sending {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a part of a long answer may be made.
+    pub(super) async fn room_for_part(&mut self) -> Result<(), Gone> {
+        poll_fn(|context| {
+            if self.poll_reset(context).is_ready() {
+                return Poll::Ready(Err(Gone));
+            }
+            self.outflow.poll_room_for_part(context).map(Ok)
+        })
+        .await
+    }
+
+    /// Sends a part of a long answer, for which there was room.
+    pub(super) async fn send_part(&mut self, part: Bytes) -> Result<(), Gone> {
+        let _counted = self.outflow.count_part(part.len());
+        self.send(part).await
     }
 
     fn poll_takes_data(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {

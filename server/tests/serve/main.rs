@@ -1,0 +1,28 @@
+//! A whole member, seen by its clients: a client that is not ours asks a `cairn` in a process of its own, on both
+//! runtimes.
+//!
+//! What the answers must be in every state is the business of the engine's tests and the simulator's model. These
+//! tests are about the way there and back: each call, each option, each error's code and text, on the wire.
+//!
+//! | file | what |
+//! |---|---|
+//! | kv.rs, watch.rs, lease.rs, maintenance.rs | etcd's services |
+//! | http.rs | HTTP/1.1 on the same port |
+//! | process.rs | starting, stopping, being killed, and reasons not to start |
+//! | hostile.rs | clients that mean no good |
+//! | harness.rs, ask.rs | a member in a child process; questions, made short |
+
+#![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
+
+#[path = "../client/mod.rs"]
+mod client;
+
+mod ask;
+mod harness;
+mod hostile;
+mod http;
+mod kv;
+mod lease;
+mod maintenance;
+mod process;
+mod watch;
