@@ -43,7 +43,7 @@ fn with_file<T>(
 }
 
 fn place(offset: u64) -> usize {
-    usize::try_from(offset).unwrap()
+    usize::try_from(offset).expect("64 bits")
 }
 
 impl Disk for MemoryDisk {
@@ -102,7 +102,7 @@ impl Disk for MemoryDisk {
     }
 
     fn length_blocking(&self, path: &Path) -> Result<u64> {
-        with_file(Operation::Open, path, |file| u64::try_from(file.len()).unwrap())
+        with_file(Operation::Open, path, |file| u64::try_from(file.len()).expect("64 bits"))
     }
 
     fn list_blocking(&self, path: &Path) -> Result<Vec<OsString>> {

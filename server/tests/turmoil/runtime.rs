@@ -25,7 +25,7 @@ impl Runtime for Simulated {
 
     fn now() -> u64 {
         let elapsed = turmoil::sim_elapsed().expect("within a simulation");
-        u64::try_from(elapsed.as_nanos()).unwrap()
+        u64::try_from(elapsed.as_nanos()).expect("no simulation lasts centuries")
     }
 
     async fn sleep_until(deadline: u64) {
