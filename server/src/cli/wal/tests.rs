@@ -302,7 +302,7 @@ fn a_snapshot_says_from_where_the_log_counts() {
     fs::remove_file(directory.segment(SegmentSeq(1))).unwrap();
 
     let whole = verified(data);
-    assert!(whole.starts_with("snapshot: whole, up to index 3\nlog: entries 4-11 "), "{whole}");
+    assert!(whole.starts_with("snapshot: whole, up to index 3\nlog: entries 4-11; "), "{whole}");
     assert!(whole.ends_with("exit code 0\n"), "{whole}");
 
     fs::write(directory.snapshot(position.index), &bytes[..bytes.len() - 1]).unwrap();

@@ -110,7 +110,7 @@ fn judge(
 ) -> io::Result<Verdict> {
     let held = match (log.entries.first(), log.entries.last()) {
         (Some(first), Some(last)) => {
-            format!("entries {} in {} segments", span(first.index, last.index), log.segments.len())
+            format!("entries {}; segments {}", span(first.index, last.index), log.segments.len())
         }
         _ => format!("no entry above index {covered}"),
     };
