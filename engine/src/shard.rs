@@ -127,6 +127,14 @@ impl Shard {
         self.hub.takes_requests(stream)
     }
 
+    /// Checks the watches. O(n log n).
+    ///
+    /// # Panics
+    /// If an invariant is broken; the message says which.
+    pub fn check(&self) {
+        self.hub.check();
+    }
+
     fn ask(&mut self) {
         self.last_token += 1;
         let (token, reads) = (self.last_token, core::mem::take(&mut self.gathering));
