@@ -1,4 +1,4 @@
-//! A member's own clock: it drifts, and it stands still while the process is paused.
+//! A member's own clock: it drifts, and now and then it jumps ahead. It never goes back.
 
 use cairn_engine::Time;
 

@@ -1,9 +1,9 @@
 //! A member's disk: what survives a crash, and what is left of a write that was under way.
 //!
 //! The log is written in blocks that are durable once the write is answered. A crash before that leaves any
-//! subset of the write's sectors. A new segment first needs a name, which a crash may take away again; its file
-//! was another segment before, so it is full of old batches. A snapshot is a file under a temporary name until
-//! its last part is durable.
+//! subset of the write's sectors. A new segment first needs a name; its file was another segment before, so it is
+//! full of old batches. A snapshot is a file under a temporary name until its last part is durable. What was
+//! removed may come back with a crash, until the next name was made durable.
 
 use std::collections::BTreeMap;
 
@@ -25,10 +25,18 @@ pub struct Disk {
     segments: BTreeMap<SegmentSeq, Vec<u8>>,
     /// Retired segments, to be used again.
     spares: Vec<Vec<u8>>,
+    /// Segments retired since a name was last made durable.
+    retired: Vec<(SegmentSeq, Vec<u8>)>,
     snapshots: BTreeMap<Index, Vec<u8>>,
+    /// Snapshots removed since a name was last made durable.
+    removed: Vec<(Index, Vec<u8>)>,
     unfinished: Option<(Index, Vec<u8>)>,
+    /// The part of a snapshot that is under way.
+    part: Option<SnapshotPart>,
     /// The write to the log that is under way.
     in_flight: Option<LogWrite>,
+    /// The writes that were answered: segment, offset, length.
+    answered: Vec<(SegmentSeq, u64, u64)>,
     /// Blocks that cannot be read.
     unreadable: Vec<(SegmentSeq, u64)>,
 }
@@ -58,6 +66,7 @@ impl Disk {
     }
 
     fn name_segment(&mut self, seq: SegmentSeq, capacity: usize) {
+        self.spares.extend(self.retired.drain(..).map(|(_, file)| file));
         let mut file = self.spares.pop().unwrap_or_default();
         file.resize(capacity, 0);
         let before = self.segments.insert(seq, file);
@@ -68,12 +77,24 @@ impl Disk {
     pub fn complete(&mut self) -> LogWrite {
         let write = self.in_flight.take().expect("a write is under way");
         self.put(&write, |_| true);
+        self.answered.push((write.segment, write.offset, u64_of(write.bytes.len())));
         write
     }
 
     /// What is left after a crash.
     pub fn crash(&mut self, torn: Torn, random: &mut Random) {
-        self.unfinished = None;
+        self.crash_log(torn, random);
+        self.crash_snapshots(torn, random);
+    }
+
+    fn crash_log(&mut self, torn: Torn, random: &mut Random) {
+        for (seq, file) in core::mem::take(&mut self.retired) {
+            if random.chance(1, 2) {
+                self.segments.insert(seq, file);
+            } else {
+                self.spares.push(file);
+            }
+        }
         let Some(write) = self.in_flight.take() else { return };
         let sectors = write.bytes.len() / SECTOR_BYTES;
         let prefix = random.below(u64_of(sectors) + 1);
@@ -82,6 +103,20 @@ impl Disk {
             Torn::Everything => self.put(&write, |_| true),
             Torn::AnySectors => self.put(&write, |_| random.chance(1, 2)),
             Torn::Prefix => self.put(&write, |sector| u64_of(sector) < prefix),
+        }
+    }
+
+    fn crash_snapshots(&mut self, torn: Torn, random: &mut Random) {
+        match (self.part.take(), torn) {
+            (Some(part), Torn::Everything) => self.put_part(part),
+            (Some(part), Torn::AnySectors) if random.chance(1, 2) => self.put_part(part),
+            (_, Torn::Nothing | Torn::Everything | Torn::AnySectors | Torn::Prefix) => {}
+        }
+        self.unfinished = None;
+        for (index, file) in core::mem::take(&mut self.removed) {
+            if random.chance(1, 2) {
+                self.snapshots.insert(index, file);
+            }
         }
     }
 
@@ -98,12 +133,24 @@ impl Disk {
     /// Recycles segments.
     pub fn retire(&mut self, segments: &[SegmentSeq]) {
         for seq in segments {
-            self.spares.extend(self.segments.remove(seq));
+            self.retired.extend(self.segments.remove(seq).map(|file| (*seq, file)));
         }
+        self.answered.retain(|(seq, _, _)| !segments.contains(seq));
     }
 
-    /// Takes a part of a snapshot; the last one makes it durable.
-    pub fn write_snapshot(&mut self, part: &SnapshotPart) {
+    /// Takes a part of a snapshot; it is written with [`Disk::complete_part`].
+    pub fn begin_part(&mut self, part: SnapshotPart) {
+        assert!(self.part.is_none(), "one part of a snapshot at a time");
+        self.part = Some(part);
+    }
+
+    /// Writes the part under way; the last one makes the snapshot durable.
+    pub fn complete_part(&mut self) {
+        let part = self.part.take().expect("a part is under way");
+        self.put_part(part);
+    }
+
+    fn put_part(&mut self, part: SnapshotPart) {
         if part.offset == 0 {
             self.unfinished = Some((part.index, Vec::new()));
         }
@@ -117,11 +164,12 @@ impl Disk {
         if part.last {
             let (index, file) = self.unfinished.take().expect("just written");
             self.snapshots.insert(index, file);
-            self.snapshots.retain(|index, _| *index >= part.keep_from);
+            let kept = self.snapshots.split_off(&part.keep_from);
+            self.removed = core::mem::replace(&mut self.snapshots, kept).into_iter().collect();
         }
     }
 
-    /// Flips one bit of a segment.
+    /// Flips one bit of a segment; once more, and it is as it was.
     pub fn flip(&mut self, segment: SegmentSeq, offset: u64) {
         if let Some(byte) =
             self.segments.get_mut(&segment).and_then(|file| file.get_mut(usize_of(offset)))
@@ -130,16 +178,33 @@ impl Disk {
         }
     }
 
+    /// A byte of the log that a later write vouches for: damage there must be noticed, if it is read at all.
+    pub fn vouched_byte(&self, random: &mut Random) -> Option<(SegmentSeq, u64)> {
+        let (_, vouched) = self.answered.split_last()?;
+        if vouched.is_empty() {
+            return None;
+        }
+        let (segment, offset, len) = *random.pick(vouched);
+        Some((segment, offset + random.below(len)))
+    }
+
     /// Makes a block unreadable.
     pub fn spoil(&mut self, segment: SegmentSeq, offset: u64) {
         self.unreadable.push((segment, offset));
     }
 
-    /// Damages the newest snapshot.
-    pub fn flip_snapshot(&mut self, random: &mut Random) {
-        if let Some(file) = self.snapshots.values_mut().next_back() {
-            let place = random.below(u64_of(file.len()));
-            file[usize_of(place)] ^= 1;
+    /// A byte of the newest snapshot, if there is one.
+    pub fn snapshot_byte(&self, random: &mut Random) -> Option<(Index, u64)> {
+        let (index, file) = self.snapshots.last_key_value()?;
+        Some((*index, random.below(u64_of(file.len()))))
+    }
+
+    /// Flips one bit of a snapshot; once more, and it is as it was.
+    pub fn flip_snapshot(&mut self, index: Index, offset: u64) {
+        if let Some(byte) =
+            self.snapshots.get_mut(&index).and_then(|file| file.get_mut(usize_of(offset)))
+        {
+            *byte ^= 1;
         }
     }
 

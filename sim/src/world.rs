@@ -81,6 +81,12 @@ struct Member {
     disk: Disk,
     lives: u64,
     process: Option<Process>,
+    /// The replica of the process that crashed last.
+    corpse: Option<Replica>,
+    /// No write to the disk ends before this.
+    stalled_until_ns: u64,
+    /// The next write to the disk fails.
+    fails: bool,
 }
 
 #[derive(Debug)]
@@ -92,7 +98,10 @@ struct Process {
     wakes: Vec<Option<u64>>,
     /// When the last hand-over between two cores arrives: they arrive in order.
     last_hop: BTreeMap<(u16, u16), u64>,
-    paused: bool,
+    /// What would have happened during a pause, if there is one.
+    paused: Option<Vec<Happening>>,
+    /// After so many outputs the process crashes, leaving this.
+    doomed: Option<(u64, Torn)>,
 }
 
 /// What can be seen from outside.
@@ -172,7 +181,16 @@ impl World {
     /// Adds a member with an empty disk, not yet started.
     pub fn add_member(&mut self, config: Config, clock: Clock) {
         let id = config.id;
-        let member = Member { config, clock, disk: Disk::default(), lives: 0, process: None };
+        let member = Member {
+            config,
+            clock,
+            disk: Disk::default(),
+            lives: 0,
+            process: None,
+            corpse: None,
+            stalled_until_ns: 0,
+            fails: false,
+        };
         let before = self.members.insert(id, member);
         assert!(before.is_none(), "a member is added once");
     }
@@ -200,6 +218,11 @@ impl World {
     /// A running member's replica.
     pub fn replica(&self, id: MemberId) -> Option<&Replica> {
         self.members[&id].process.as_ref().map(|process| &process.replica)
+    }
+
+    /// A member's replica, as it is or as it was when it crashed.
+    pub fn last_replica(&self, id: MemberId) -> Option<&Replica> {
+        self.replica(id).or_else(|| self.members[&id].corpse.as_ref())
     }
 
     /// A member's disk.
@@ -236,8 +259,14 @@ impl World {
         let shard = |_| (Shard::new(shard_config, &first), first.view.clone());
         let shards: Vec<_> = (0..shards).map(shard).collect();
         let wakes = vec![None; shards.len() + 1];
-        member.process =
-            Some(Process { replica, shards, wakes, last_hop: BTreeMap::new(), paused: false });
+        member.process = Some(Process {
+            replica,
+            shards,
+            wakes,
+            last_hop: BTreeMap::new(),
+            paused: None,
+            doomed: None,
+        });
         self.observed.push_back(Observation::Started(id));
         self.observed.push_back(Observation::Published(id, first));
         let life = self.life(id);
@@ -248,19 +277,79 @@ impl World {
     pub fn crash(&mut self, id: MemberId, torn: Torn) {
         let mut random = Random::new(self.random.number(), 2);
         let member = self.member(id);
-        assert!(member.process.take().is_some(), "only what runs can crash");
+        let process = member.process.take().expect("only what runs can crash");
+        member.corpse = Some(process.replica);
         member.disk.crash(torn, &mut random);
         self.observed.push_back(Observation::Crashed(id));
     }
 
-    /// Stops a member's process for a while: nothing happens to it until it is resumed. Its clock runs on.
-    pub fn pause(&mut self, id: MemberId) {
-        self.process(id).paused = true;
+    /// Ends a member's process after so many of its outputs, in the middle of whatever it does then.
+    pub fn crash_after(&mut self, id: MemberId, outputs: u64, torn: Torn) {
+        self.process(id).doomed = Some((outputs, torn));
     }
 
-    /// Ends a pause; what should have happened happens now.
-    pub fn resume(&mut self, id: MemberId) {
-        self.process(id).paused = false;
+    /// Stops a member's process for a while: nothing happens to it until it is resumed. Its clock runs on.
+    pub fn pause(&mut self, id: MemberId) {
+        self.process(id).paused.get_or_insert_default();
+    }
+
+    /// Ends a pause, if the member's process still runs; what should have happened happens now, in the same order.
+    pub fn resume_if_paused(&mut self, id: MemberId) {
+        let process = self.member(id).process.as_mut();
+        for happening in process.and_then(|process| process.paused.take()).unwrap_or_default() {
+            self.schedule(self.now_ns, happening);
+        }
+    }
+
+    /// Lets no write of a member's disk end for a while.
+    pub fn stall_disk(&mut self, id: MemberId, for_ns: u64) {
+        let until = self.now_ns + for_ns;
+        self.member(id).stalled_until_ns = until;
+    }
+
+    /// Lets the next write of a member's disk fail, which ends its process.
+    pub fn fail_disk(&mut self, id: MemberId) {
+        self.member(id).fails = true;
+    }
+
+    /// Mends a member's disk: it neither stalls nor fails.
+    pub fn mend_disk(&mut self, id: MemberId) {
+        let member = self.member(id);
+        (member.stalled_until_ns, member.fails) = (0, false);
+    }
+
+    /// Lets a member's clock jump ahead.
+    pub fn jump_clock(&mut self, id: MemberId, by_ns: u64) {
+        self.member(id).clock.offset_ns += by_ns;
+        if self.is_up(id) {
+            // What was planned by the clock is due earlier.
+            let life = self.life(id);
+            self.process(id).wakes.fill(None);
+            self.plan_replica(life);
+            for shard in (0..self.options.shards).map(ShardId) {
+                self.plan_shard(life, shard);
+            }
+        }
+    }
+
+    /// A member's clock.
+    pub fn clock(&self, id: MemberId) -> Clock {
+        self.members[&id].clock
+    }
+
+    /// How often a member was started.
+    pub fn lives(&self, id: MemberId) -> u64 {
+        self.members[&id].lives
+    }
+
+    /// Checks the structures of a running member. O(everything).
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub fn check(&self, id: MemberId) {
+        let Some(process) = &self.members[&id].process else { return };
+        process.replica.state().check();
+        process.shards.iter().for_each(|(shard, _)| shard.check());
     }
 
     fn process(&mut self, id: MemberId) -> &mut Process {
@@ -282,8 +371,11 @@ impl World {
         }
     }
 
-    /// Gives a core of a running member something about its watch streams.
+    /// Gives a core of a member something about its watch streams; if the member is down, nobody hears it.
     pub fn watch(&mut self, member: MemberId, shard: ShardId, input: ShardInput) {
+        if !self.is_up(member) {
+            return;
+        }
         self.hop_to_shard(self.life(member), shard, shard, input);
     }
 
@@ -347,12 +439,11 @@ impl World {
             }
         };
         let Some(life) = life else { return };
-        let Some(process) = self.members[&life.member].process.as_ref() else { return };
-        if life != self.life(life.member) {
+        if !self.is_up(life.member) || life != self.life(life.member) {
             return; // It belonged to an earlier life.
         }
-        if process.paused {
-            return self.schedule(self.now_ns + PAUSE_POLL_NS, happening);
+        if let Some(held) = &mut self.process(life.member).paused {
+            return held.push(happening);
         }
         match happening {
             Happening::WakeReplica(_) => {
@@ -365,13 +456,50 @@ impl World {
             }
             Happening::ToReplica(_, input) => self.step_replica(life, input),
             Happening::ToShard(_, shard, input) => self.step_shard(life, shard, input),
+            Happening::LogWritten(_) | Happening::SnapshotWritten(_) if self.is_stalled(life) => {
+                let until = self.members[&life.member].stalled_until_ns;
+                self.schedule(until, happening);
+            }
+            Happening::LogWritten(_) | Happening::SnapshotWritten(_)
+                if self.members[&life.member].fails =>
+            {
+                self.member(life.member).fails = false;
+                self.crash(life.member, Torn::AnySectors);
+            }
             Happening::LogWritten(_) => {
                 let write = self.member(life.member).disk.complete();
                 self.step_replica(life, Input::LogWritten { to: write.end });
             }
-            Happening::SnapshotWritten(_) => self.step_replica(life, Input::SnapshotWritten),
+            Happening::SnapshotWritten(_) => {
+                self.member(life.member).disk.complete_part();
+                self.step_replica(life, Input::SnapshotWritten);
+            }
             Happening::Deliver(message) => self.step_replica(life, Input::Message(message)),
             Happening::Alarm(_) => {}
+        }
+    }
+
+    fn is_stalled(&self, life: Life) -> bool {
+        self.members[&life.member].stalled_until_ns > self.now_ns
+    }
+
+    /// Counts an output of a process; false if it has crashed, now or before.
+    fn outlives_output(&mut self, life: Life) -> bool {
+        if !self.is_up(life.member) {
+            return false; // It stopped of itself.
+        }
+        let doomed = &mut self.process(life.member).doomed;
+        match doomed {
+            Some((0, torn)) => {
+                let torn = *torn;
+                self.crash(life.member, torn);
+                false
+            }
+            Some((outputs, _)) => {
+                *outputs -= 1;
+                true
+            }
+            None => true,
         }
     }
 
@@ -389,10 +517,14 @@ impl World {
     fn pump_replica(&mut self, life: Life) {
         while let Some(output) = self.process(life.member).replica.poll() {
             self.carry_out(life, output);
-            if !self.is_up(life.member) {
-                return; // It stopped of itself.
+            if !self.outlives_output(life) {
+                return;
             }
         }
+        self.plan_replica(life);
+    }
+
+    fn plan_replica(&mut self, life: Life) {
         let deadline = self.process(life.member).replica.deadline();
         self.wake_at(life, 0, deadline, Happening::WakeReplica(life));
     }
@@ -417,7 +549,14 @@ impl World {
                     self.observed.push_back(Observation::Watch { member, shard, stream, response });
                 }
             }
+            if !self.outlives_output(life) {
+                return;
+            }
         }
+        self.plan_shard(life, shard);
+    }
+
+    fn plan_shard(&mut self, life: Life, shard: ShardId) {
         let deadline = self.shard(life, shard).0.deadline();
         self.wake_at(life, usize::from(shard.0) + 1, deadline, Happening::WakeShard(life, shard));
     }
@@ -455,7 +594,7 @@ impl World {
             }
             Output::RetireSegments(segments) => self.member(life.member).disk.retire(&segments),
             Output::WriteSnapshot(part) => {
-                self.member(life.member).disk.write_snapshot(&part);
+                self.member(life.member).disk.begin_part(part);
                 let delay = self.delay(self.options.delays.write_ns);
                 self.schedule(self.now_ns + delay, Happening::SnapshotWritten(life));
             }
@@ -502,6 +641,3 @@ impl World {
         *last
     }
 }
-
-/// How often a paused process is looked at.
-const PAUSE_POLL_NS: u64 = 1_000_000;
