@@ -6,10 +6,17 @@
 //! right: etcd's key space without any cleverness.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod clock;
+pub mod command;
 pub mod disk;
+pub mod fleet;
 pub mod model;
 pub mod network;
 pub mod random;
+pub mod run;
 pub mod script;
+pub mod swarm;
+pub mod trace;
+pub mod workload;
 pub mod world;

@@ -229,6 +229,31 @@ impl Model {
         self.compacted
     }
 
+    /// The time of the latest command.
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// The alarms that are raised: kind and member.
+    pub fn alarms(&self) -> &BTreeSet<(i32, u64)> {
+        &self.alarms
+    }
+
+    /// Asks what `question` would have learnt about keys when the latest change was `revision`, and `compacted`
+    /// the latest compaction. Nothing is ever removed, so the past is the present with smaller numbers.
+    pub fn at_moment<T>(
+        &mut self,
+        revision: i64,
+        compacted: i64,
+        question: impl FnOnce(&Self) -> T,
+    ) -> T {
+        let present = (self.revision, self.compacted);
+        (self.revision, self.compacted) = (revision, compacted);
+        let answer = question(self);
+        (self.revision, self.compacted) = present;
+        answer
+    }
+
     /// The leases, by id.
     pub fn leases(&self) -> &BTreeMap<i64, Lease> {
         &self.leases

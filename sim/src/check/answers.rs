@@ -1,0 +1,348 @@
+//! Answers, held against history.
+//!
+//! The committed log is the order of everything, so linearizability needs no search. A write must be traced to an
+//! entry that says the same, that was committed between the question and the answer, that nobody else's answer was
+//! traced to, and for which the model has the same answer. A read must be what the model tells of a moment that is
+//! not before the last entry that anybody had applied when the question was asked. A question without an answer may
+//! have happened or not: history knows.
+
+use std::collections::BTreeMap;
+
+use cairn_engine::api::check::{is_read_only, is_serializable};
+use cairn_engine::api::etcdserverpb::{
+    HashKvResponse, LeaseTimeToLiveResponse, RangeRequest, RangeResponse, RangeStreamResponse,
+    ResponseHeader, TxnResponse,
+};
+use cairn_engine::api::{Error, Request, Response};
+use cairn_engine::command::Command;
+use cairn_engine::raft::Index;
+use cairn_engine::range_stream::RangeStream;
+use cairn_engine::{LeaseId, MemberId, ShardId};
+use prost::Message;
+
+use super::history::History;
+use super::{Violation, ensure};
+use crate::model::{Answer, Model};
+
+/// A question under way.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Who is asked.
+    pub member: MemberId,
+    /// On which core.
+    pub shard: ShardId,
+    /// In which of the member's lives.
+    pub life: u64,
+    /// What is asked.
+    pub request: Request,
+    /// What the log says if it happens.
+    pub command: Option<Command>,
+    /// When it was asked.
+    pub at_ns: u64,
+    /// What anybody had applied by then.
+    pub floor: Index,
+    /// What the member had applied by then.
+    pub local_floor: Index,
+}
+
+/// What became of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered, from the entry at this index if it went through the log.
+    Answered(Option<Index>),
+    /// It was refused.
+    Refused(Error),
+    /// It may happen yet, or have happened.
+    Unknown,
+}
+
+/// What is remembered from answer to answer.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// The latest revision that each core has shown in each life.
+    seen: BTreeMap<(MemberId, ShardId, u64), i64>,
+    /// Hashes of history by revision and compact revision.
+    hashes: BTreeMap<(i64, i64), u32>,
+}
+
+const LINEARIZABLE: &str = "linearizability";
+
+impl Answers {
+    /// Judges an answer.
+    ///
+    /// # Errors
+    /// If it cannot be right.
+    pub fn judge(
+        &mut self,
+        history: &mut History,
+        asked: &Asked,
+        result: &Result<Response, Error>,
+    ) -> Result<Outcome, Violation> {
+        if let Err(
+            error @ (Error::Timeout | Error::LeaderChanged | Error::ContextDeadlineExceeded),
+        ) = result
+        {
+            let is_read = asked.command.is_none();
+            return Ok(if is_read { Outcome::Refused(*error) } else { Outcome::Unknown });
+        }
+        match (&asked.request, result) {
+            (Request::Range(request) | Request::RangeStream(request), Err(error)) => {
+                let mut agrees = |model: &Model| model.range(request).err() == Some(*error);
+                self.was_so(history, asked, !request.serializable, &mut agrees)?;
+            }
+            (Request::Range(request), Ok(Response::Range(answer))) => {
+                let found = answer.result.to_response();
+                self.range(history, asked, request, (answer.header, found))?;
+            }
+            (Request::RangeStream(request), Ok(Response::RangeStream(stream))) => {
+                // Parts come in the order of the keys, whatever the target is.
+                let request = RangeRequest { sort_target: 0, ..request.clone() };
+                let found = merge(stream.as_ref().clone());
+                let header = found.header.unwrap_or_default();
+                self.range(history, asked, &request, (header, found))?;
+            }
+            (Request::Txn(request), _) if is_read_only(request) => {
+                let linearizable = !is_serializable(request);
+                let expected = match result {
+                    Ok(Response::Txn(response)) => {
+                        let header = response.header.unwrap_or_default();
+                        self.header(history, asked, &header, linearizable)?;
+                        Ok(TxnResponse { header: bare(header.revision), ..response.clone() })
+                    }
+                    Ok(other) => {
+                        return Err(Violation::new("answer", format!("{other:?} for {asked:?}")));
+                    }
+                    Err(error) => Err(*error),
+                };
+                let mut agrees = |model: &Model| model.read(request) == expected;
+                self.was_so(history, asked, linearizable, &mut agrees)?;
+            }
+            (Request::LeaseKeepAlive(id), Ok(Response::LeaseKeepAlive(response))) => {
+                let renewal = (id.0, response.ttl);
+                let gives = |answer: &Option<Result<Answer, Error>>| matches!(answer, Some(Ok(Answer::Renewed(renewed))) if renewed.contains(&renewal));
+                let to = history.applied(asked.member);
+                let entries = history.between(asked.floor, to);
+                let found = entries.filter(|(_, entry)| gives(&entry.answer)).last();
+                let found = found.map(|(index, _)| index);
+                ensure(found.is_some(), LINEARIZABLE, || {
+                    format!("no entry gives {renewal:?} for {asked:?}")
+                })?;
+                return Ok(Outcome::Answered(found));
+            }
+            (Request::LeaseTimeToLive(_), Ok(Response::LeaseTimeToLive(response))) => {
+                time_to_live(history, asked, response)?;
+            }
+            (Request::HashKv(request), Ok(Response::HashKv(response))) => {
+                self.hash(request.revision, response)?;
+            }
+            (
+                Request::LeaseLeases
+                | Request::Status
+                | Request::HashKv(_)
+                | Request::MemberList(_),
+                _,
+            ) => {}
+            (
+                Request::Put(_)
+                | Request::DeleteRange(_)
+                | Request::Txn(_)
+                | Request::Compact(_)
+                | Request::LeaseGrant(_)
+                | Request::LeaseRevoke(_)
+                | Request::Alarm(_),
+                _,
+            ) => {
+                return write(history, asked, result);
+            }
+            (_, result) => {
+                return Err(Violation::new("answer", format!("{asked:?} is answered {result:?}")));
+            }
+        }
+        Ok(match result {
+            Ok(_) => Outcome::Answered(None),
+            Err(error) => Outcome::Refused(*error),
+        })
+    }
+
+    fn range(
+        &mut self,
+        history: &mut History,
+        asked: &Asked,
+        request: &RangeRequest,
+        (header, found): (ResponseHeader, RangeResponse),
+    ) -> Result<(), Violation> {
+        self.header(history, asked, &header, !request.serializable)?;
+        let expected = RangeResponse { header: bare(header.revision), ..found };
+        let mut agrees = |model: &Model| {
+            model.revision() == header.revision && model.range(request).as_ref() == Ok(&expected)
+        };
+        self.was_so(history, asked, !request.serializable, &mut agrees)
+    }
+
+    /// The header of a read.
+    fn header(
+        &mut self,
+        history: &History,
+        asked: &Asked,
+        header: &ResponseHeader,
+        linearizable: bool,
+    ) -> Result<(), Violation> {
+        let seen = self.seen.entry((asked.member, asked.shard, asked.life)).or_default();
+        ensure(header.revision >= *seen, "monotone reads", || {
+            format!("{asked:?} is answered at {}, after {seen}", header.revision)
+        })?;
+        *seen = header.revision;
+        let floor = history.moment(asked.floor).revision;
+        ensure(!linearizable || header.revision >= floor, LINEARIZABLE, || {
+            format!("{asked:?} is answered at revision {}, but {floor} was over", header.revision)
+        })?;
+        ensure(header.member_id == asked.member.0, "answer", || format!("{header:?} for {asked:?}"))
+    }
+
+    /// Objects unless there was a moment, since the question if it is to be linearizable, that agrees.
+    fn was_so(
+        &self,
+        history: &mut History,
+        asked: &Asked,
+        linearizable: bool,
+        agrees: &mut dyn FnMut(&Model) -> bool,
+    ) -> Result<(), Violation> {
+        let to = history.applied(asked.member);
+        let from = if linearizable { asked.floor } else { Index(0) };
+        let mut tried = None;
+        for index in (from.0..=to.0).rev().map(Index) {
+            let moment = history.moment(index);
+            if tried.replace(moment) == Some(moment) {
+                continue;
+            }
+            if history.model.at_moment(moment.revision, moment.compacted, &mut *agrees) {
+                return Ok(());
+            }
+        }
+        let what = format!("{asked:?} was answered as it never was from {from} to {to}");
+        Err(Violation::new(if linearizable { LINEARIZABLE } else { "serializable read" }, what))
+    }
+
+    fn hash(&mut self, asked: i64, response: &HashKvResponse) -> Result<(), Violation> {
+        let place = (response.hash_revision, response.compact_revision);
+        ensure(asked <= 0 || asked == response.hash_revision, "hash", || format!("{response:?}"))?;
+        let first = *self.hashes.entry(place).or_insert(response.hash);
+        ensure(first == response.hash, "hash", || format!("{response:?} was {first} before"))
+    }
+}
+
+/// The answer to a write, or to a question that goes through the log.
+fn write(
+    history: &mut History,
+    asked: &Asked,
+    result: &Result<Response, Error>,
+) -> Result<Outcome, Violation> {
+    let command = asked.command.as_ref().expect("what goes through the log says something there");
+    let physical = matches!(command, Command::Compact(request) if request.physical);
+    let answer = match result {
+        Ok(response) => Ok(answer_of(response.clone(), asked)?),
+        Err(error) => Err(*error),
+    };
+    let to = history.applied(asked.member);
+    for (index, entry) in history.between(asked.floor, to) {
+        if entry.claimed || entry.command.as_ref() != Some(command) {
+            continue;
+        }
+        // Who waits for the end of a compaction is answered at a later revision.
+        let same = entry.answer.as_ref() == Some(&answer)
+            || physical && entry.answer.as_ref().is_some_and(Result::is_ok) && answer.is_ok();
+        if same {
+            entry.claimed = true;
+            return Ok(match result {
+                Ok(_) => Outcome::Answered(Some(index)),
+                Err(error) => Outcome::Refused(*error),
+            });
+        }
+    }
+    // These are told before anything is proposed.
+    if let Err(error @ (Error::NoSpace | Error::RequestTooLarge | Error::RequestTooManyRequests)) =
+        result
+    {
+        return Ok(Outcome::Refused(*error));
+    }
+    let alike: Vec<_> = history
+        .between(asked.floor, to)
+        .filter(|(_, entry)| entry.command.as_ref() == Some(command))
+        .map(|(index, entry)| format!("{index}: {:?} claimed {}", entry.answer, entry.claimed))
+        .collect();
+    let what = format!("{asked:?} is answered {answer:?}, up to {to} there is {alike:?}");
+    Err(Violation::new(LINEARIZABLE, what))
+}
+
+/// An answer as the model gives it.
+fn answer_of(mut response: Response, asked: &Asked) -> Result<Answer, Violation> {
+    if let Some(header) = response.header_mut() {
+        ensure(header.member_id == asked.member.0, "answer", || {
+            format!("{header:?} for {asked:?}")
+        })?;
+        *header = ResponseHeader { revision: header.revision, ..ResponseHeader::default() };
+    }
+    Ok(match response {
+        Response::Put(response) => Answer::Put(response),
+        Response::DeleteRange(response) => Answer::DeleteRange(response),
+        Response::Txn(response) => Answer::Txn(response),
+        Response::Compact(response) => Answer::Compact(response),
+        Response::LeaseGrant(response) => Answer::LeaseGrant(response),
+        Response::LeaseRevoke(response) => Answer::LeaseRevoke(response),
+        Response::Alarm(response) => Answer::Alarm(response),
+        Response::Range(_)
+        | Response::RangeStream(_)
+        | Response::LeaseKeepAlive(_)
+        | Response::LeaseTimeToLive(_)
+        | Response::LeaseLeases(_)
+        | Response::MemberList(_)
+        | Response::Status(_)
+        | Response::Defragment(_)
+        | Response::Hash(_)
+        | Response::HashKv(_)
+        | Response::Snapshot(_) => {
+            return Err(Violation::new("answer", format!("{response:?} for {asked:?}")));
+        }
+    })
+}
+
+/// How long a lease has, as one member knows it.
+fn time_to_live(
+    history: &History,
+    asked: &Asked,
+    response: &LeaseTimeToLiveResponse,
+) -> Result<(), Violation> {
+    let Request::LeaseTimeToLive(request) = &asked.request else { return Ok(()) };
+    let sane = match response.ttl {
+        -1 => response.granted_ttl == 0 && response.keys.is_empty(),
+        ttl => 0 <= ttl && ttl <= response.granted_ttl,
+    };
+    ensure(sane && response.id == request.id, "lease", || format!("{response:?} for {asked:?}"))?;
+    // Only if nothing happened meanwhile is it clear what the member knew.
+    if asked.local_floor != history.last() || response.ttl < 0 {
+        return Ok(());
+    }
+    let lease = history.model.leases().get(&LeaseId(response.id).0);
+    let keys = history.model.keys_of(response.id);
+    let right = lease.is_some_and(|lease| lease.ttl == response.granted_ttl)
+        && (!request.keys || keys == response.keys);
+    ensure(right, "lease", || format!("{response:?} for {lease:?} with {keys:?}"))
+}
+
+/// The answer that the parts add up to.
+fn merge(mut stream: RangeStream) -> RangeResponse {
+    let mut whole = RangeResponse::default();
+    while let Some(part) = stream.next_part() {
+        let part = RangeStreamResponse::decode(&*part).expect("a message");
+        let part = part.range_response.expect("a part");
+        whole.kvs.extend(part.kvs);
+        // The last part alone tells of the whole.
+        (whole.header, whole.more, whole.count) = (part.header, part.more, part.count);
+    }
+    whole
+}
+
+/// A header as the model writes it.
+fn bare(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader { revision, ..ResponseHeader::default() })
+}

@@ -1,0 +1,456 @@
+//! The committed log, in the order in which all members must apply it, and the model that does.
+//!
+//! Every log is read whenever a member writes, so nothing that was committed can be changed unseen. When a member
+//! publishes that it applied an entry for the first time in the cluster, the entry becomes history: the model
+//! applies it, too. From then on each publication, of whichever member, and each state found after a start must
+//! agree with the model at that index.
+
+use core::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use cairn_engine::MemberId;
+use cairn_engine::api::mvccpb::KeyValue;
+use cairn_engine::api::mvccpb::event::EventType;
+use cairn_engine::api::{Error, KeyRange};
+use cairn_engine::command::Command;
+use cairn_engine::event::Publication;
+use cairn_engine::raft::log::Log;
+use cairn_engine::raft::message::{Body, Message};
+use cairn_engine::raft::{EntryKind, HardState, Index, Term};
+use cairn_engine::state_machine::StateMachine;
+
+use super::{Violation, ensure};
+use crate::model::{Answer, Event, Model};
+use crate::trace::Hasher;
+
+/// The truth, and what each member knows of it.
+#[derive(Debug, Default)]
+pub struct History {
+    /// What applied all of history.
+    pub model: Model,
+    /// The entry at index `i` is at place `i - 1`.
+    committed: Vec<Committed>,
+    /// Every entry that any log ever held.
+    entries: BTreeMap<(Index, Term), Known>,
+    members: BTreeMap<MemberId, Member>,
+    leaders: BTreeMap<Term, MemberId>,
+    votes: BTreeMap<(MemberId, Term), MemberId>,
+    digests: Digests,
+    /// Hashes of history by index, as the first member had them that was asked.
+    hashes: BTreeMap<Index, u32>,
+}
+
+/// An entry of history.
+#[derive(Debug)]
+pub struct Committed {
+    /// The term of its leader.
+    pub term: Term,
+    /// What it said, if it was a command.
+    pub command: Option<Command>,
+    /// What the model answered.
+    pub answer: Option<Result<Answer, Error>>,
+    /// The leases whose time was over.
+    pub ended: BTreeSet<i64>,
+    /// What was, after it.
+    pub moment: Moment,
+    /// Somebody's answer was traced to it.
+    pub claimed: bool,
+}
+
+/// The state after an entry, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The revision.
+    pub revision: i64,
+    /// The compact revision.
+    pub compacted: i64,
+    /// How many events there were.
+    events: usize,
+    /// Stands for everything else.
+    digest: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    crc: u32,
+    kind: EntryKind,
+    data: Bytes,
+    prev_term: Option<Term>,
+}
+
+#[derive(Debug, Default)]
+struct Member {
+    log: BTreeMap<Index, Term>,
+    /// What it published last in this life.
+    applied: Option<Index>,
+    /// Up to here it said to others that its log was durable.
+    promised: Index,
+    hard_state: HardState,
+}
+
+/// Digests of the model's keys, kept up to date event by event.
+#[derive(Debug, Default)]
+struct Digests {
+    keys: BTreeMap<Bytes, u64>,
+    sum: u64,
+}
+
+impl History {
+    /// The last index that anybody has applied.
+    pub fn last(&self) -> Index {
+        Index(u64::try_from(self.committed.len()).expect("64 bits"))
+    }
+
+    /// An entry of history.
+    pub fn get(&self, index: Index) -> Option<&Committed> {
+        self.committed.get(usize::try_from(index.0.checked_sub(1)?).ok()?)
+    }
+
+    /// The entries above one index, up to another.
+    pub fn between(
+        &mut self,
+        above: Index,
+        to: Index,
+    ) -> impl Iterator<Item = (Index, &mut Committed)> {
+        (1_u64..)
+            .map(Index)
+            .zip(&mut self.committed)
+            .skip(usize::try_from(above.0).expect("64 bits"))
+            .take_while(move |(index, _)| *index <= to)
+    }
+
+    /// What was after an entry.
+    pub fn moment(&self, index: Index) -> Moment {
+        let first = Moment { revision: 1, compacted: -1, events: 0, digest: 0 };
+        self.get(index).map_or(first, |entry| entry.moment)
+    }
+
+    /// What a member published last in this life.
+    pub fn applied(&self, member: MemberId) -> Index {
+        self.members.get(&member).and_then(|member| member.applied).unwrap_or_default()
+    }
+
+    /// A member started with this.
+    ///
+    /// # Errors
+    /// If something durable is gone.
+    pub fn started(
+        &mut self,
+        id: MemberId,
+        log: &Log,
+        hard_state: HardState,
+        alone: bool,
+    ) -> Result<(), Violation> {
+        let (last, covered) = (self.last(), log.covered().index);
+        let member = self.members.entry(id).or_default();
+        member.applied = None;
+        let before = core::mem::replace(&mut member.hard_state, hard_state);
+        ensure(hard_state.term >= before.term, "durable term", || {
+            format!("member {} was in {before:?} and restarts in {hard_state:?}", id.0)
+        })?;
+        member.log.retain(|index, _| *index <= covered);
+        let durable = if alone { last } else { member.promised.min(last) };
+        self.read_log(id, log)?;
+        let log_end = log.last_index();
+        ensure(log_end >= durable, "durability", || {
+            format!(
+                "member {} restarts with a log up to {log_end}, but {durable} was durable",
+                id.0
+            )
+        })?;
+        self.check_holds(id, covered, durable, "durability")
+    }
+
+    /// Objects unless a member's log holds history above what a snapshot covers, up to `to`.
+    fn check_holds(
+        &self,
+        id: MemberId,
+        covered: Index,
+        to: Index,
+        rule: &'static str,
+    ) -> Result<(), Violation> {
+        let log = &self.members[&id].log;
+        for index in (covered.0 + 1..=to.0).map(Index) {
+            let (held, term) = (log.get(&index), self.get(index).map(|entry| entry.term));
+            ensure(held == term.as_ref(), rule, || {
+                format!("member {} has {held:?} at {index}, committed was {term:?}", id.0)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is new in a member's log.
+    ///
+    /// # Errors
+    /// If two logs contradict each other.
+    pub fn read_log(&mut self, id: MemberId, log: &Log) -> Result<(), Violation> {
+        let member = self.members.entry(id).or_default();
+        drop(member.log.split_off(&log.last_index().next()));
+        for entry in log.iter().rev() {
+            let place = (entry.index, entry.term);
+            if member.log.insert(entry.index, entry.term) == Some(entry.term) {
+                break; // And so is all before it.
+            }
+            let prev_term = log.term_at(entry.index.prev());
+            let known = self.entries.entry(place).or_insert_with(|| Known {
+                crc: entry.crc,
+                kind: entry.kind,
+                data: entry.data.clone(),
+                prev_term,
+            });
+            let same = (known.crc, known.kind, &known.data, known.prev_term)
+                == (entry.crc, entry.kind, &entry.data, prev_term);
+            ensure(same, "log matching", || {
+                format!("member {} holds {entry:?} behind {prev_term:?}, known was {known:?}", id.0)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A member began to lead.
+    ///
+    /// # Errors
+    /// If it must not.
+    pub fn leads(&mut self, id: MemberId, term: Term, covered: Index) -> Result<(), Violation> {
+        let first = *self.leaders.entry(term).or_insert(id);
+        ensure(first == id, "election safety", || {
+            format!("members {} and {} both lead term {term}", first.0, id.0)
+        })?;
+        self.check_holds(id, covered, self.last(), "leader completeness")
+    }
+
+    /// A member sent a message.
+    ///
+    /// # Errors
+    /// If it promises what was promised to another.
+    pub fn sent(&mut self, message: &Message) -> Result<(), Violation> {
+        let Message { from, to, term, body } = message;
+        match body {
+            Body::VoteReply { granted: true } => {
+                let member = self.members.entry(*from).or_default();
+                member.hard_state.term = member.hard_state.term.max(*term);
+                let first = *self.votes.entry((*from, *term)).or_insert(*to);
+                ensure(first == *to, "one vote", || {
+                    format!("member {} votes for {} and {} in term {term}", from.0, first.0, to.0)
+                })
+            }
+            Body::AppendAccepted { matched } => {
+                let member = self.members.entry(*from).or_default();
+                member.promised = member.promised.max(*matched);
+                member.hard_state.term = member.hard_state.term.max(*term);
+                Ok(())
+            }
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { granted: false }
+            | Body::Append { .. }
+            | Body::AppendRejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. } => Ok(()),
+        }
+    }
+
+    /// A member published a state.
+    ///
+    /// # Errors
+    /// If it is not what the log makes of it.
+    pub fn published(&mut self, id: MemberId, publication: &Publication) -> Result<(), Violation> {
+        let member = self.members.entry(id).or_default();
+        let (applied, before) = (publication.applied, member.applied.replace(publication.applied));
+        ensure(before.is_none_or(|before| before <= applied), "apply", || {
+            format!("member {} goes back from {before:?} to {applied}", id.0)
+        })?;
+        let known = self.last();
+        for index in (known.0 + 1..=applied.0).map(Index) {
+            self.commit(id, index)?;
+        }
+        let moment = self.moment(applied);
+        let seen = (publication.view.revision(), publication.view.compacted());
+        ensure(seen == (moment.revision, moment.compacted), "apply", || {
+            format!(
+                "member {} is at (revision, compacted) {seen:?} at {applied}, not {moment:?}",
+                id.0
+            )
+        })?;
+        let Some(before) = before else { return Ok(()) };
+        self.check_holds(id, before, applied.min(known), "state machine safety")?;
+        let expected = &self.model.events()[self.moment(before).events..moment.events];
+        let changes = publication.changes.iter().flat_map(|changes| changes.iter());
+        let changes: Vec<_> = changes.map(|change| change.record.clone()).collect();
+        let same = changes.len() == expected.len()
+            && changes.iter().zip(expected).all(|(record, event)| {
+                let kind = if record.is_tombstone() { EventType::Delete } else { EventType::Put };
+                let revision = record.revision();
+                (kind, revision.main, revision.sub) == (event.kind, event.revision, event.sub)
+                    && record.to_key_value() == event.kv
+            });
+        ensure(same, "apply", || {
+            format!("member {} changed {changes:?} up to {applied}, not {expected:?}", id.0)
+        })
+    }
+
+    /// An entry was applied for the first time.
+    fn commit(&mut self, id: MemberId, index: Index) -> Result<(), Violation> {
+        let Some(term) = self.members[&id].log.get(&index).copied() else {
+            let what = format!("member {} applied {index}, which nobody saw in its log", id.0);
+            return Err(Violation::new("state machine safety", what));
+        };
+        let known = &self.entries[&(index, term)];
+        let (mut answer, mut events, mut ended) = (None, Vec::new(), BTreeSet::new());
+        let command = match known.kind {
+            EntryKind::Empty => None,
+            EntryKind::Command => match Command::decode(known.data.clone()) {
+                Ok((time, command)) => {
+                    let may_end =
+                        matches!(command, Command::LeaseExpire(_) | Command::LeaseRenew(_));
+                    let leases = |model: &Model| -> BTreeSet<i64> {
+                        if may_end {
+                            model.leases().keys().copied().collect()
+                        } else {
+                            BTreeSet::new()
+                        }
+                    };
+                    let before = leases(&self.model);
+                    let (result, changed) = self.model.apply(time.0, &command);
+                    ended = &before - &leases(&self.model);
+                    (answer, events) = (Some(result), changed);
+                    Some(command)
+                }
+                Err(unknown) => {
+                    return Err(Violation::new("apply", format!("{index} is {unknown:?}")));
+                }
+            },
+        };
+        events.iter().for_each(|event| self.digests.follow(event));
+        let moment = Moment {
+            revision: self.model.revision(),
+            compacted: self.model.compacted(),
+            events: self.model.events().len(),
+            digest: self.digests.of(&self.model),
+        };
+        self.committed.push(Committed { term, command, answer, ended, moment, claimed: false });
+        Ok(())
+    }
+
+    /// Compares the whole state of a member with the model's. O(state).
+    ///
+    /// # Errors
+    /// If they differ.
+    pub fn check_state(
+        &mut self,
+        id: MemberId,
+        applied: Index,
+        state: &StateMachine,
+    ) -> Result<(), Violation> {
+        let moment = self.moment(applied);
+        let digest = digest_of(state);
+        ensure(applied == Index(0) || digest == moment.digest, "state", || {
+            let mut text = format!("member {} differs from the model at {applied}", id.0);
+            if applied == self.last() {
+                self.explain(state, &mut text);
+            }
+            text
+        })?;
+        let hash = state.store.hash(0, state.store.sweeping());
+        let hash = hash.map_err(|error| Violation::new("history", format!("{error}")))?.hash;
+        let first = *self.hashes.entry(applied).or_insert(hash);
+        ensure(first == hash, "history", || {
+            format!("member {} hashes history at {applied} to {hash}, before it was {first}", id.0)
+        })
+    }
+
+    /// In what a state differs from the model's present.
+    fn explain(&self, state: &StateMachine, text: &mut String) {
+        let leases: Vec<_> =
+            state.lessor.by_deadline().map(|l| (l.id.0, l.ttl, l.deadline.0)).collect();
+        let mut expected: Vec<_> =
+            self.model.leases().iter().map(|(id, l)| (*id, l.ttl, l.deadline_ms)).collect();
+        expected.sort_by_key(|(id, _, deadline)| (*deadline, *id));
+        let attached: Vec<_> = state
+            .lessor
+            .by_deadline()
+            .map(|lease| (lease.id.0, state.lessor.keys_of(lease.id).count()))
+            .filter(|(id, count)| self.model.keys_of(*id).len() != *count)
+            .collect();
+        write!(
+            text,
+            ": time {} (model {}), leases {leases:?} (model {expected:?}), attachments {attached:?}",
+            state.time.0,
+            self.model.time_ms(),
+        )
+        .expect("strings grow");
+        for record in state.store.current(&KeyRange::prefix(Bytes::new())) {
+            if self.digests.keys.get(record.key()) != Some(&digest_kv(&record.to_key_value())) {
+                write!(text, ", {record:?}").expect("strings grow");
+            }
+        }
+    }
+}
+
+impl Digests {
+    fn follow(&mut self, event: &Event) {
+        let new = match event.kind {
+            EventType::Put => Some(digest_kv(&event.kv)),
+            EventType::Delete => None,
+        };
+        let old = match new {
+            Some(digest) => self.keys.insert(event.kv.key.clone(), digest),
+            None => self.keys.remove(&event.kv.key),
+        };
+        self.sum = self.sum.wrapping_sub(old.unwrap_or(0)).wrapping_add(new.unwrap_or(0));
+    }
+
+    fn of(&self, model: &Model) -> u64 {
+        let leases = model.leases().iter().map(|(id, lease)| {
+            digest(&[id.cast_unsigned(), lease.ttl.cast_unsigned(), lease.deadline_ms])
+        });
+        let alarms = model
+            .alarms()
+            .iter()
+            .map(|(kind, member)| digest(&[i64::from(*kind).cast_unsigned(), *member]));
+        let rest = [model.revision(), model.compacted()].map(i64::cast_unsigned);
+        let rest = digest(&[rest[0], rest[1], model.time_ms()]);
+        leases.chain(alarms).chain([rest]).fold(self.sum, u64::wrapping_add)
+    }
+}
+
+/// The digest of an engine's state; as [`Digests::of`] makes it of a model's.
+fn digest_of(state: &StateMachine) -> u64 {
+    let everything = KeyRange::prefix(Bytes::new());
+    let mut sum = 0_u64;
+    for record in state.store.current(&everything) {
+        // The lease counts as the lessor tells it, not as the record does.
+        let kv = record.to_key_value();
+        let listed = kv.lease == 0
+            || state.lessor.keys_of(cairn_engine::LeaseId(kv.lease)).any(|key| *key == kv.key);
+        sum = sum.wrapping_add(if listed { digest_kv(&kv) } else { 0 });
+    }
+    let leases = state.lessor.by_deadline().map(|lease| {
+        digest(&[lease.id.0.cast_unsigned(), lease.ttl.cast_unsigned(), lease.deadline.0])
+    });
+    let alarms = state.alarms.iter().map(|(kind, member)| {
+        let kind = i64::from(i32::from(kind.to_message()));
+        digest(&[kind.cast_unsigned(), member.0])
+    });
+    let rest = [state.store.revision(), state.store.compacted()].map(i64::cast_unsigned);
+    let rest = digest(&[rest[0], rest[1], state.time.0]);
+    leases.chain(alarms).chain([rest]).fold(sum, u64::wrapping_add)
+}
+
+fn digest_kv(kv: &KeyValue) -> u64 {
+    let mut hasher = Hasher::default();
+    hasher.bytes(&kv.key);
+    hasher.bytes(&kv.value);
+    for number in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
+        hasher.number(number.cast_unsigned());
+    }
+    hasher.finish()
+}
+
+fn digest(numbers: &[u64]) -> u64 {
+    let mut hasher = Hasher::default();
+    numbers.iter().for_each(|number| hasher.number(*number));
+    hasher.finish()
+}

@@ -1,0 +1,125 @@
+//! Many runs, one seed after another, on some cores.
+
+use core::fmt;
+use core::panic::AssertUnwindSafe;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use std::panic;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use crate::check::Violation;
+use crate::run::{Run, Tally};
+use crate::swarm::Swarm;
+
+/// What became of a seed.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What was done, in numbers.
+    pub tally: Tally,
+    /// Stands for everything that happened: equal for equal runs.
+    pub hash: u64,
+    /// What must not have happened, if it did.
+    pub violation: Option<Violation>,
+    /// The last that happened before it.
+    pub lines: Vec<String>,
+}
+
+/// Which seeds, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Fleet {
+    /// The first seed.
+    pub first: u64,
+    /// How many; as many as there is time for, if not said.
+    pub seeds: Option<u64>,
+    /// No run begins after this.
+    pub time_max: Option<Duration>,
+    /// Runs at a time.
+    pub cores: usize,
+}
+
+/// Lines of a failing run that are shown.
+const LINES_MAX: usize = 60;
+
+/// Runs one seed. If it fails it is run once more, to keep the last of what happens.
+pub fn run(seed: u64) -> Report {
+    let report = run_keeping(seed, 0);
+    if report.violation.is_some() { run_keeping(seed, LINES_MAX) } else { report }
+}
+
+/// Runs one seed, and keeps the last lines of what happens.
+pub fn run_keeping(seed: u64, lines_max: usize) -> Report {
+    let mut run = Run::new(seed, lines_max);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| run.play()));
+    let outcome = outcome.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Err(Violation::new("assertion", text.unwrap_or("a panic without words")))
+    });
+    Report {
+        seed,
+        tally: run.tally,
+        hash: run.trace.hash(),
+        violation: outcome.err(),
+        lines: run.trace.lines().map(str::to_owned).collect(),
+    }
+}
+
+impl Fleet {
+    /// Runs seeds until there are no more, the time is over, or one fails; `each` sees every report as it comes.
+    pub fn run(self, mut each: impl FnMut(&Report)) {
+        let (next, stop) = (AtomicU64::new(self.first), AtomicBool::new(false));
+        let end = self.seeds.map(|seeds| self.first.saturating_add(seeds));
+        let began = now();
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..self.cores.max(1) {
+                let (sender, next, stop) = (sender.clone(), &next, &stop);
+                scope.spawn(move || {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        let late = self.time_max.is_some_and(|max| began.elapsed() >= max);
+                        let over = end.is_some_and(|end| seed >= end);
+                        if late || over || stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let report = run(seed);
+                        stop.fetch_or(report.violation.is_some(), Ordering::Relaxed);
+                        if sender.send(report).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            receiver.iter().for_each(|report| each(&report));
+        });
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a fleet is no simulation: it is told how long it may take"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, tally, hash, violation, lines } = self;
+        let Some(violation) = violation else {
+            return write!(f, "seed {seed} holds, trace {hash:016x}: {tally}");
+        };
+        let swarm = Swarm::from_seed(*seed);
+        writeln!(f, "seed {seed} FAILS at step {}: {}", tally.steps, violation.rule)?;
+        writeln!(f, "  {}", violation.what)?;
+        writeln!(f, "the run:\n  {swarm:?}\n  {tally}, trace {hash:016x}")?;
+        writeln!(f, "the last that happened:")?;
+        lines.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        write!(f, "replay: cairn sim run --seed {seed}")
+    }
+}

@@ -1,0 +1,306 @@
+//! What a run is made of, drawn from its seed.
+//!
+//! Each feature is often left out altogether: a run without compactions goes where a run with them never gets, and
+//! limits that are tiny in one run and huge in the next do more than repetition (Groce et al., "Swarm Testing",
+//! ISSTA 2012).
+
+use core::time::Duration;
+
+use cairn_engine::auto_compact::AutoCompaction;
+use cairn_engine::config::{Limits, Member};
+use cairn_engine::{ClusterId, Config, MemberId};
+
+use crate::network::Quality;
+use crate::random::Random;
+use crate::world::Delays;
+
+/// A run, before it begins.
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    /// How many members.
+    pub members: u64,
+    /// Cores of each member.
+    pub shards: u16,
+    /// How long faults and work go on.
+    pub span_ns: u64,
+    /// How long things take.
+    pub delays: Delays,
+    /// How good the network is while it is bad.
+    pub network: Quality,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// A follower campaigns after this.
+    pub election_timeout: Duration,
+    /// Compaction without being asked.
+    pub auto_compaction: Option<AutoCompaction>,
+    /// How often a fault happens, on average; zero: never.
+    pub fault_every_ns: u64,
+    /// How likely each fault is, against the others.
+    pub faults: Vec<(Fault, u64)>,
+    /// Largest drift of a clock, in millionths.
+    pub drift_ppm_max: u64,
+    /// What clients do.
+    pub work: Work,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A member crashes between two steps.
+    Crash,
+    /// A member crashes in the middle of what it does.
+    CrashAmid,
+    /// All members crash.
+    CrashAll,
+    /// A process stands still.
+    Pause,
+    /// A clock jumps ahead.
+    Jump,
+    /// A disk takes long.
+    Stall,
+    /// A disk fails to write.
+    WriteError,
+    /// A member crashes, and a bit rots where recovery promises to notice.
+    Rot,
+    /// The newest snapshot rots while its member is down.
+    SnapshotRot,
+    /// A group of members cannot reach the others.
+    Partition,
+    /// One link fails, in one direction.
+    Cut,
+    /// The network becomes bad, or good again.
+    Network,
+}
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Clients, each of which asks one thing at a time.
+    pub clients: u64,
+    /// The longest that a client thinks.
+    pub think_ns_max: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Bytes of a value, at most.
+    pub value_bytes_max: u64,
+    /// How likely each kind of request is, against the others.
+    pub mixture: Vec<(Kind, u64)>,
+    /// Watch streams.
+    pub streams: u64,
+    /// How long a watch client thinks at most.
+    pub watch_think_ns_max: u64,
+    /// How long a response takes to leave at most; zero: no time.
+    pub reading_ns_max: u64,
+    /// Leases that clients use.
+    pub leases: u64,
+    /// The longest TTL, in seconds.
+    pub ttl_max: u64,
+}
+
+/// A kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Writes a key.
+    Put,
+    /// Deletes keys.
+    Delete,
+    /// Compares, then writes.
+    Txn,
+    /// Reads keys.
+    Range,
+    /// Reads keys, in parts.
+    RangeStream,
+    /// Compares, then reads.
+    ReadTxn,
+    /// Forgets history.
+    Compact,
+    /// Makes a lease.
+    Grant,
+    /// Renews a lease.
+    KeepAlive,
+    /// Ends a lease.
+    Revoke,
+    /// Asks how long a lease has.
+    TimeToLive,
+    /// Lists leases.
+    Leases,
+    /// Hashes history.
+    HashKv,
+    /// Clears the alarm about space.
+    Disarm,
+}
+
+const MILLI: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MILLI;
+
+impl Swarm {
+    /// The run of a seed.
+    pub fn from_seed(seed: u64) -> Self {
+        let random = &mut Random::new(seed, 10);
+        let members = if random.chance(1, 4) { 3 } else { 1 };
+        let election_timeout = Duration::from_millis(random.magnitude(100, 2000));
+        Self {
+            members,
+            shards: u16::try_from(random.between(1, 3)).expect("a few"),
+            span_ns: random.magnitude(2 * SECOND, 120 * SECOND),
+            delays: Delays {
+                write_ns: random.magnitude(20_000, 20 * MILLI),
+                hop_ns: random.magnitude(200, MILLI),
+            },
+            network: Quality {
+                delay_ns: random.magnitude(10_000, 5 * MILLI),
+                jitter_ns: random.magnitude(10_000, 20 * MILLI),
+                loss_one_in: one_in(random),
+                double_one_in: one_in(random),
+                straggle_one_in: one_in(random),
+            },
+            limits: limits(random, members),
+            election_timeout,
+            auto_compaction: auto_compaction(random),
+            fault_every_ns: if random.chance(1, 6) {
+                0
+            } else {
+                random.magnitude(50 * MILLI, 10 * SECOND)
+            },
+            faults: faults(random, members),
+            drift_ppm_max: if random.chance(1, 2) { 0 } else { random.magnitude(10, 200_000) },
+            work: work(random),
+        }
+    }
+
+    /// The configuration of a member.
+    pub fn config(&self, id: MemberId) -> Config {
+        let member = |id| Member {
+            id: MemberId(id),
+            name: format!("m{id}"),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+        };
+        Config {
+            cluster: ClusterId(1),
+            id,
+            members: (1..=self.members).map(member).collect(),
+            seed: 0,
+            election_timeout: self.election_timeout,
+            heartbeat_interval: self.election_timeout / 10,
+            auto_compaction: self.auto_compaction,
+            limits: self.limits,
+            version: "3.7.0".to_owned(),
+        }
+    }
+}
+
+fn one_in(random: &mut Random) -> u64 {
+    if random.chance(1, 2) { 0 } else { random.magnitude(3, 100) }
+}
+
+fn size(random: &mut Random, low: u64, high: u64) -> usize {
+    usize::try_from(random.magnitude(low, high)).expect("64 bits")
+}
+
+fn limits(random: &mut Random, members: u64) -> Limits {
+    // Nobody can send a snapshot to a peer yet: what a peer may need stays in memory and in the log.
+    let alone = members == 1;
+    Limits {
+        request_bytes_max: size(random, 16 << 10, 1 << 20),
+        proposed_bytes_max: size(random, 4 << 10, 4 << 20),
+        log_memory_bytes: if alone { size(random, 1, 1 << 20) } else { usize::MAX },
+        quota_bytes: random.chance(1, 5).then(|| random.magnitude(8 << 10, 256 << 10)),
+        segment_bytes: random.magnitude(16 << 10, 512 << 10),
+        first_segment_bytes: random.magnitude(16 << 10, 256 << 10),
+        snapshot_log_bytes: if !alone || random.chance(1, 4) {
+            u64::MAX / 2
+        } else {
+            random.magnitude(8 << 10, 512 << 10)
+        },
+        sweep_changes_max: size(random, 1, 500),
+        expire_leases_max: size(random, 1, 100),
+        expire_keys_max: size(random, 1, 100),
+        append_bytes_max: size(random, 1, 64 << 10),
+        appends_in_flight_max: size(random, 1, 64),
+        watch_fragment_bytes: size(random, 200, 16 << 10),
+        watch_credit_bytes: size(random, 100, 64 << 10),
+        watch_progress_interval: Duration::from_millis(random.magnitude(100, 10_000)),
+    }
+}
+
+fn auto_compaction(random: &mut Random) -> Option<AutoCompaction> {
+    match random.below(6) {
+        0 => Some(AutoCompaction::Periodic(Duration::from_millis(random.magnitude(500, 30_000)))),
+        1 => {
+            Some(AutoCompaction::Revisions(i64::try_from(random.magnitude(1, 100)).expect("small")))
+        }
+        _ => None,
+    }
+}
+
+/// Some of these, with a weight each.
+fn some<T: Copy>(random: &mut Random, all: &[T]) -> Vec<(T, u64)> {
+    let mut chosen = Vec::new();
+    for one in all {
+        if random.chance(3, 5) {
+            chosen.push((*one, random.magnitude(1, 16)));
+        }
+    }
+    if chosen.is_empty() { vec![(all[0], 1)] } else { chosen }
+}
+
+fn faults(random: &mut Random, members: u64) -> Vec<(Fault, u64)> {
+    let alone = [
+        Fault::Crash,
+        Fault::CrashAmid,
+        Fault::Pause,
+        Fault::Stall,
+        Fault::WriteError,
+        Fault::Rot,
+        Fault::SnapshotRot,
+        Fault::Jump,
+    ];
+    // A jump of a leader's clock and then of the next one's would add up: nobody could tell what is too early.
+    let together = [
+        Fault::Crash,
+        Fault::CrashAmid,
+        Fault::Pause,
+        Fault::Stall,
+        Fault::WriteError,
+        Fault::Rot,
+        Fault::CrashAll,
+        Fault::Partition,
+        Fault::Cut,
+        Fault::Network,
+    ];
+    if members == 1 { some(random, &alone) } else { some(random, &together) }
+}
+
+fn work(random: &mut Random) -> Work {
+    let writes = [Kind::Put, Kind::Txn, Kind::Delete];
+    let others = [
+        Kind::Range,
+        Kind::Grant,
+        Kind::KeepAlive,
+        Kind::Revoke,
+        Kind::RangeStream,
+        Kind::ReadTxn,
+        Kind::TimeToLive,
+        Kind::Leases,
+        Kind::HashKv,
+    ];
+    let mut mixture = some(random, &writes);
+    mixture.extend(some(random, &others));
+    if random.chance(2, 3) {
+        mixture.push((Kind::Compact, 1));
+    }
+    mixture.push((Kind::Disarm, 1));
+    Work {
+        clients: random.between(1, 8),
+        think_ns_max: random.magnitude(MILLI, 2 * SECOND),
+        keys: random.magnitude(1, 100),
+        value_bytes_max: if random.chance(1, 3) { random.magnitude(16, 8 << 10) } else { 16 },
+        mixture,
+        streams: if random.chance(1, 4) { 0 } else { random.between(1, 4) },
+        watch_think_ns_max: random.magnitude(10 * MILLI, 5 * SECOND),
+        reading_ns_max: if random.chance(1, 2) { 0 } else { random.magnitude(MILLI, 5 * SECOND) },
+        leases: random.magnitude(1, 12),
+        ttl_max: random.magnitude(2, 60),
+    }
+}

@@ -1,0 +1,307 @@
+//! What clients ask: any valid request, drawn field by field, near to what is.
+
+use bytes::Bytes;
+use cairn_engine::LeaseId;
+use cairn_engine::api::Request;
+use cairn_engine::api::check;
+use cairn_engine::api::etcdserverpb::alarm_request::AlarmAction;
+use cairn_engine::api::etcdserverpb::compare::{CompareTarget, TargetUnion};
+use cairn_engine::api::etcdserverpb::request_op::Request as Op;
+use cairn_engine::api::etcdserverpb::{
+    AlarmRequest, AlarmType, CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest,
+    LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
+    RequestOp, TxnRequest, WatchCreateRequest,
+};
+use cairn_engine::command::Command;
+
+use crate::model::Model;
+use crate::random::Random;
+use crate::swarm::{Kind, Work};
+
+/// Draws requests.
+#[derive(Debug)]
+pub struct Generator {
+    work: Work,
+    random: Random,
+    values: u64,
+    /// The shortest TTL that is granted.
+    ttl_min: i64,
+}
+
+/// Operations in a transaction at most, as etcd has it.
+const OPS_MAX: usize = 128;
+
+impl Generator {
+    /// Draws from a seed.
+    pub fn new(work: Work, seed: u64, ttl_min: i64) -> Self {
+        Self { work, random: Random::new(seed, 11), values: 0, ttl_min }
+    }
+
+    /// The next request, near to what `model` is.
+    pub fn request(&mut self, model: &Model) -> Request {
+        match pick(&mut self.random, &self.work.mixture) {
+            Kind::Put => Request::Put(self.put()),
+            Kind::Delete => Request::DeleteRange(self.delete()),
+            Kind::Txn => self.txn(model),
+            Kind::Range => Request::Range(self.range(model)),
+            Kind::RangeStream => self.range_stream(model),
+            Kind::ReadTxn => Request::Txn(self.read_txn(model)),
+            Kind::Compact => Request::Compact(CompactionRequest {
+                revision: self.old_revision(model).max(0),
+                physical: self.random.chance(1, 3),
+            }),
+            Kind::Grant => Request::LeaseGrant(LeaseGrantRequest {
+                id: self.lease(),
+                ttl: signed(self.random.magnitude(1, self.work.ttl_max)),
+            }),
+            Kind::KeepAlive => Request::LeaseKeepAlive(LeaseId(self.lease())),
+            Kind::Revoke => Request::LeaseRevoke(LeaseRevokeRequest { id: self.lease() }),
+            Kind::TimeToLive => Request::LeaseTimeToLive(LeaseTimeToLiveRequest {
+                id: self.lease(),
+                keys: self.random.chance(1, 2),
+            }),
+            Kind::Leases => Request::LeaseLeases,
+            Kind::HashKv => {
+                Request::HashKv(HashKvRequest { revision: self.old_revision(model).max(0) })
+            }
+            Kind::Disarm => Request::Alarm(AlarmRequest {
+                action: i32::from(AlarmAction::Deactivate),
+                member_id: self.random.between(1, 3),
+                alarm: i32::from(AlarmType::Nospace),
+            }),
+        }
+    }
+
+    /// What the log says if a request happens; `None`: it does not go through the log.
+    pub fn command(&self, request: &Request) -> Option<Command> {
+        Some(match request.clone() {
+            Request::Put(request) => Command::Put(request),
+            Request::DeleteRange(request) => Command::DeleteRange(request),
+            Request::Txn(request) if !check::is_read_only(&request) => Command::Txn(request),
+            Request::Compact(request) => Command::Compact(request),
+            Request::LeaseGrant(request) => {
+                let ttl = request.ttl.max(self.ttl_min);
+                Command::LeaseGrant(LeaseGrantRequest { ttl, ..request })
+            }
+            Request::LeaseRevoke(request) => Command::LeaseRevoke(request),
+            Request::LeaseKeepAlive(id) => Command::LeaseRenew(vec![id]),
+            Request::Alarm(request) => Command::Alarm(request),
+            Request::Txn(_)
+            | Request::Range(_)
+            | Request::RangeStream(_)
+            | Request::LeaseTimeToLive(_)
+            | Request::LeaseLeases
+            | Request::MemberList(_)
+            | Request::Status
+            | Request::Defragment
+            | Request::Hash
+            | Request::HashKv(_)
+            | Request::Snapshot => return None,
+        })
+    }
+
+    /// A watch that begins in the past, now, or in the future.
+    pub fn watch(&mut self, model: &Model) -> WatchCreateRequest {
+        let (key, range_end) = self.keys();
+        let start_revision = match self.random.below(6) {
+            0 | 1 => 0,
+            2 | 3 => self.old_revision(model),
+            4 => model.compacted().max(1) + signed(self.random.below(3)) - 1,
+            _ => model.revision() + signed(self.random.between(1, 8)),
+        };
+        let random = &mut self.random;
+        let mut filters: Vec<i32> = (0..2).filter(|_| random.chance(1, 6)).collect();
+        filters.dedup();
+        WatchCreateRequest {
+            key,
+            range_end,
+            start_revision,
+            progress_notify: random.chance(1, 3),
+            filters,
+            prev_kv: random.chance(1, 2),
+            watch_id: if random.chance(1, 5) { signed(random.between(1, 4)) } else { 0 },
+            fragment: random.chance(1, 3),
+        }
+    }
+
+    fn key(&mut self) -> Bytes {
+        let number = self.random.below(self.work.keys);
+        // Hot keys: half of all goes to a tenth.
+        let number = if self.random.chance(1, 2) { number / 10 } else { number };
+        Bytes::from(format!(
+            "{}/{number}",
+            ["a", "b", "bc"][usize::try_from(number % 3).expect("small")]
+        ))
+    }
+
+    /// A key, a prefix, an interval, everything from a key on, or nothing.
+    fn keys(&mut self) -> (Bytes, Bytes) {
+        let key = self.key();
+        match self.random.below(8) {
+            0..=3 => (key, Bytes::new()),
+            4 => (Bytes::from_static(b"b"), Bytes::from_static(b"c")),
+            5 => (Bytes::from_static(&[0]), Bytes::from_static(&[0])),
+            6 => (key, Bytes::from_static(&[0])),
+            _ => (key, self.key()),
+        }
+    }
+
+    fn value(&mut self) -> Bytes {
+        self.values += 1;
+        let mut value = format!("{}:", self.values).into_bytes();
+        let bytes = self.random.magnitude(1, self.work.value_bytes_max);
+        value.resize(value.len() + usize::try_from(bytes).expect("small"), b'.');
+        value.into()
+    }
+
+    fn lease(&mut self) -> i64 {
+        signed(self.random.between(1, self.work.leases))
+    }
+
+    /// A revision that was, or nearly.
+    fn old_revision(&mut self, model: &Model) -> i64 {
+        let back = signed(self.random.magnitude(1, 200)) - 2;
+        (model.revision() - back).max(-1)
+    }
+
+    fn put(&mut self) -> PutRequest {
+        let ignore_value = self.random.chance(1, 20);
+        let ignore_lease = self.random.chance(1, 20);
+        PutRequest {
+            key: self.key(),
+            value: if ignore_value { Bytes::new() } else { self.value() },
+            lease: if !ignore_lease && self.random.chance(1, 3) { self.lease() } else { 0 },
+            prev_kv: self.random.chance(1, 3),
+            ignore_value,
+            ignore_lease,
+        }
+    }
+
+    fn delete(&mut self) -> DeleteRangeRequest {
+        let (key, range_end) = self.keys();
+        DeleteRangeRequest { key, range_end, prev_kv: self.random.chance(1, 2) }
+    }
+
+    fn range(&mut self, model: &Model) -> RangeRequest {
+        let (key, range_end) = self.keys();
+        let rarely = |random: &mut Random, value: i64| if random.chance(1, 12) { value } else { 0 };
+        let near = model.revision() - signed(self.random.below(20));
+        let revision = self.old_revision(model);
+        let random = &mut self.random;
+        let sorted = random.chance(1, 5);
+        RangeRequest {
+            key,
+            range_end,
+            limit: if random.chance(1, 3) { signed(random.between(1, 6)) } else { 0 },
+            revision: if random.chance(1, 3) { revision } else { 0 },
+            sort_order: if sorted { i32::try_from(random.below(3)).expect("small") } else { 0 },
+            sort_target: if sorted { i32::try_from(random.below(5)).expect("small") } else { 0 },
+            serializable: random.chance(1, 3),
+            keys_only: random.chance(1, 8),
+            count_only: random.chance(1, 8),
+            min_mod_revision: rarely(random, near),
+            max_mod_revision: rarely(random, near),
+            min_create_revision: rarely(random, near),
+            max_create_revision: rarely(random, near),
+        }
+    }
+
+    fn range_stream(&mut self, model: &Model) -> Request {
+        let request = self.range(model);
+        match check::check_range_stream(&request) {
+            Ok(()) => Request::RangeStream(request),
+            Err(_) => Request::Range(request),
+        }
+    }
+
+    /// A comparison that holds more often than not.
+    fn compare(&mut self, model: &Model) -> Compare {
+        let (key, range_end) =
+            if self.random.chance(1, 5) { self.keys() } else { (self.key(), Bytes::new()) };
+        let at_key = RangeRequest { key: key.clone(), ..RangeRequest::default() };
+        let now = model.range(&at_key).ok().and_then(|found| found.kvs.into_iter().next());
+        let now = now.unwrap_or_default();
+        let off = if self.random.chance(1, 4) { 1 } else { 0 };
+        let (target, union) = match self.random.below(5) {
+            0 => (CompareTarget::Version, TargetUnion::Version(now.version + off)),
+            1 => (CompareTarget::Create, TargetUnion::CreateRevision(now.create_revision + off)),
+            2 => (CompareTarget::Mod, TargetUnion::ModRevision(now.mod_revision + off)),
+            3 => (CompareTarget::Value, TargetUnion::Value(now.value)),
+            _ => (CompareTarget::Lease, TargetUnion::Lease(now.lease + off)),
+        };
+        let result = if self.random.chance(3, 4) {
+            0
+        } else {
+            i32::try_from(self.random.below(4)).expect("small")
+        };
+        Compare { result, target: target.into(), key, range_end, target_union: Some(union) }
+    }
+
+    fn compares(&mut self, model: &Model) -> Vec<Compare> {
+        (0..self.random.below(3)).map(|_| self.compare(model)).collect()
+    }
+
+    fn txn(&mut self, model: &Model) -> Request {
+        for _ in 0..DRAWS_MAX {
+            let request = self.any_txn(model, 2);
+            if check::check_txn(&request, OPS_MAX).is_ok() {
+                return Request::Txn(request);
+            }
+        }
+        Request::Put(self.put())
+    }
+
+    fn any_txn(&mut self, model: &Model, depth_left: u64) -> TxnRequest {
+        let compare = self.compares(model);
+        let mut branch = || (0..self.random.below(4)).map(|_| self.op(model, depth_left)).collect();
+        TxnRequest { compare, success: branch(), failure: branch() }
+    }
+
+    fn op(&mut self, model: &Model, depth_left: u64) -> RequestOp {
+        let request = match self.random.below(8) {
+            0 | 1 => {
+                // Anything else would make most transactions fail as a whole.
+                let revision = if self.random.chance(1, 10) { self.old_revision(model) } else { 0 };
+                Op::RequestRange(RangeRequest { revision, ..self.range(model) })
+            }
+            2 => Op::RequestDeleteRange(self.delete()),
+            3 if depth_left > 0 => Op::RequestTxn(self.any_txn(model, depth_left - 1)),
+            _ => Op::RequestPut(self.put()),
+        };
+        RequestOp { request: Some(request) }
+    }
+
+    fn read_txn(&mut self, model: &Model) -> TxnRequest {
+        let compare = self.compares(model);
+        let serializable = self.random.chance(1, 3);
+        let mut branch = || {
+            (0..self.random.below(3))
+                .map(|_| {
+                    let range = RangeRequest { serializable, ..self.range(model) };
+                    RequestOp { request: Some(Op::RequestRange(range)) }
+                })
+                .collect()
+        };
+        TxnRequest { compare, success: branch(), failure: branch() }
+    }
+}
+
+/// How often a transaction is drawn before something simpler is asked.
+const DRAWS_MAX: u64 = 10;
+
+/// One of these, by weight.
+pub fn pick<T: Copy>(random: &mut Random, weighted: &[(T, u64)]) -> T {
+    let total: u64 = weighted.iter().map(|(_, weight)| weight).sum();
+    let mut place = random.below(total);
+    for (one, weight) in weighted {
+        if place < *weight {
+            return *one;
+        }
+        place -= weight;
+    }
+    unreachable!("the place is below the total")
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).expect("a small number")
+}

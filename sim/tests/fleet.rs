@@ -1,0 +1,38 @@
+//! A small fleet on every build; `cairn sim fleet` sends out large ones.
+
+use cairn_sim::fleet::{Fleet, run, run_keeping};
+use cairn_sim::run::Tally;
+
+#[test]
+fn every_rule_holds_in_the_first_seeds_and_they_get_around() {
+    let mut sum = Tally::default();
+    Fleet { first: 1, seeds: Some(60), time_max: None, cores: 2 }.run(|report| {
+        assert!(report.violation.is_none(), "{report}");
+        sum.add(&report.tally);
+    });
+    // Rare states are worth nothing if no run ever gets there.
+    for (what, count) in [
+        ("answers", sum.answered),
+        ("refusals", sum.refused),
+        ("unknown outcomes", sum.unknown),
+        ("crashes", sum.crashes),
+        ("refused starts", sum.refusals),
+        ("snapshots", sum.snapshots),
+        ("watch responses", sum.watched),
+        ("resumed watchers", sum.resumed),
+        ("expired leases", sum.expired),
+    ] {
+        assert!(count > 0, "no {what}: {sum}");
+    }
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    for seed in 1000..1010 {
+        let (first, second) = (run(seed), run_keeping(seed, 10));
+        assert!(first.violation.is_none(), "{first}");
+        assert_eq!((first.hash, first.tally), (second.hash, second.tally), "seed {seed}");
+        assert_eq!((first.lines.len(), second.lines.len()), (0, 10));
+    }
+    assert_ne!(run(1000).hash, run(1001).hash);
+}
