@@ -4,6 +4,7 @@
 //! Here it is clap's. To add a subcommand: a module, a variant of [`Command`], an arm in [`run`], and a line in the
 //! usage of [`flags`](crate::flags::USAGE).
 
+mod sim;
 mod wal;
 
 use std::ffi::{OsStr, OsString};
@@ -23,6 +24,9 @@ struct Tool {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the engine in a simulated, hostile world, from a seed
+    #[command(disable_help_flag = true)]
+    Sim(sim::Arguments),
     /// Look into a write-ahead log, without changing anything
     #[command(subcommand, disable_help_subcommand = true)]
     Wal(wal::Command),
@@ -45,6 +49,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match tool.command {
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Wal(command) => wal::run(&command),
     }
 }

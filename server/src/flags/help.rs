@@ -23,6 +23,9 @@ pub const USAGE: &str = "Usage:
 
   cairn wal dump|verify <dir>
     Look into a write-ahead log, without changing anything; see cairn wal --help.
+
+  cairn sim run|fleet …
+    Run the engine in a simulated, hostile world, from a seed; cairn sim says how.
 ";
 
 /// All flags, with what they mean without being given.
