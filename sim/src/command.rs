@@ -36,6 +36,7 @@ enum Command {
 /// # Errors
 /// If nobody takes what is told.
 pub fn execute(arguments: &[String], out: &mut impl Write) -> io::Result<Verdict> {
+    fleet::name_seed_in_panics();
     match read(arguments) {
         Ok(Command::Run { seed, lines }) => {
             let mut report = fleet::run(seed);

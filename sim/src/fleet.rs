@@ -1,9 +1,11 @@
 //! Many runs, one seed after another, on some cores.
 
+use core::cell::Cell;
 use core::fmt;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use std::io::{self, Write as _};
 use std::panic;
 use std::sync::mpsc;
 use std::thread;
@@ -50,8 +52,25 @@ pub fn run(seed: u64) -> Report {
     if report.violation.is_some() { run_keeping(seed, LINES_MAX) } else { report }
 }
 
+thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Makes panics name the seed: where a panic ends the process, nobody else can.
+pub fn name_seed_in_panics() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        before(info);
+        if let Some(seed) = SEED.get() {
+            // Without standard error there is nobody to tell.
+            writeln!(io::stderr(), "seed {seed} panics; replay: cairn sim run --seed {seed}").ok();
+        }
+    }));
+}
+
 /// Runs one seed, and keeps the last lines of what happens.
 pub fn run_keeping(seed: u64, lines_max: usize) -> Report {
+    SEED.set(Some(seed));
     let mut run = Run::new(seed, lines_max);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| run.play()));
     let outcome = outcome.unwrap_or_else(|payload| {
@@ -61,7 +80,7 @@ pub fn run_keeping(seed: u64, lines_max: usize) -> Report {
     });
     Report {
         seed,
-        tally: run.tally,
+        tally: run.tally(),
         hash: run.trace.hash(),
         violation: outcome.err(),
         lines: run.trace.lines().map(str::to_owned).collect(),

@@ -49,8 +49,8 @@ pub struct Run {
     answers: Answers,
     watches: Watches,
     leases: Leases,
-    /// The last entry whose effect on leases was looked at.
-    leases_seen: Index,
+    /// The last entry of history that the other chapters were shown.
+    entries_seen: Index,
     questions: BTreeMap<RequestId, Question>,
     questions_asked: u64,
     watchers: Vec<WatchClient>,
@@ -60,8 +60,7 @@ pub struct Run {
     budget: Budget,
     /// What happened, for whoever wants to know.
     pub trace: Trace,
-    /// What was done, in numbers.
-    pub tally: Tally,
+    tally: Tally,
 }
 
 /// What was done, in numbers.
@@ -189,7 +188,7 @@ impl Run {
             answers: Answers::default(),
             watches: Watches::default(),
             leases: Leases::default(),
-            leases_seen: Index(0),
+            entries_seen: Index(0),
             questions: BTreeMap::new(),
             questions_asked: 0,
             watchers: (0..swarm.work.streams).map(|_| WatchClient::default()).collect(),
@@ -215,10 +214,12 @@ impl Run {
     /// # Errors
     /// At the first violation.
     pub fn play(&mut self) -> Result<(), Violation> {
-        let outcome = self.chaos().and_then(|()| self.calm()).and_then(|()| self.rest());
-        self.tally.steps = self.world.steps();
-        self.tally.nanos = self.world.now_ns();
-        outcome
+        self.chaos().and_then(|()| self.calm()).and_then(|()| self.rest())
+    }
+
+    /// What was done so far, in numbers.
+    pub fn tally(&self) -> Tally {
+        Tally { steps: self.world.steps(), nanos: self.world.now_ns(), ..self.tally }
     }
 
     fn chaos(&mut self) -> Result<(), Violation> {
@@ -256,10 +257,14 @@ impl Run {
             let name = Alarm::Watcher(number).name();
             self.world.alarm(0, name);
         }
-        let wait =
-            self.swarm.config(MemberId(1)).request_timeout() + 20 * self.swarm.election_timeout;
-        let wait_ns = u64::try_from(wait.as_nanos()).expect("a while") + 10 * SECOND;
-        self.until("liveness", wait_ns, Self::settled)
+        self.until("liveness", self.patience_ns(), Self::settled)
+    }
+
+    /// What a request may take that waits for an election, and more.
+    fn patience_ns(&self) -> u64 {
+        let timeout = self.swarm.config(MemberId(1)).request_timeout();
+        let wait = timeout + 20 * self.swarm.election_timeout;
+        u64::try_from(wait.as_nanos()).expect("a while") + 10 * SECOND
     }
 
     /// Every member serves, every lease ends, and all states agree.
@@ -271,7 +276,7 @@ impl Run {
             let range = RangeRequest { key, ..RangeRequest::default() };
             self.ask(client, id, Request::Range(range));
         }
-        self.until("liveness", 10 * SECOND, Self::settled)?;
+        self.until("liveness", self.patience_ns(), Self::settled)?;
         let ttl_max =
             self.history.model.leases().values().map(|lease| lease.ttl).max().unwrap_or(0);
         let ttl_ns = u64::try_from(ttl_max).expect("positive") * SECOND;
@@ -281,7 +286,7 @@ impl Run {
         };
         // Clocks may be slower by a fifth.
         self.until("lease not late", ttl_ns + ttl_ns / 3 + 5 * SECOND, gone)?;
-        self.until("liveness", 10 * SECOND, Self::settled)?;
+        self.until("liveness", self.patience_ns(), Self::settled)?;
         for id in self.members() {
             self.check_member(id)?;
         }
@@ -452,11 +457,12 @@ impl Run {
         let is_first = self.history.applied(id) == Index(0);
         self.history.published(id, publication)?;
         let clocks = self.clocks();
-        while self.leases_seen < self.history.last() {
-            self.leases_seen = self.leases_seen.next();
-            let entry = self.history.get(self.leases_seen).expect("history has no gap");
+        while self.entries_seen < self.history.last() {
+            self.entries_seen = self.entries_seen.next();
+            let entry = self.history.get(self.entries_seen).expect("history has no gap");
             self.tally.expired += u64::try_from(entry.ended.len()).expect("64 bits");
-            self.leases.committed(self.leases_seen, entry, &clocks)?;
+            self.answers.committed(self.entries_seen, entry)?;
+            self.leases.committed(self.entries_seen, entry, &clocks)?;
         }
         if is_first || self.random.chance(1, CHECK_ONE_IN) {
             self.check_member(id)?;
@@ -515,11 +521,17 @@ impl Run {
         (!up.is_empty()).then(|| *self.random.pick(&up))
     }
 
+    /// Mostly who leads: the others cannot pass on what they are asked, and let it wait for its timeout.
+    fn a_member_to_ask(&mut self) -> Option<MemberId> {
+        let leader = self.leases.leader().filter(|leader| self.world.is_up(*leader));
+        if leader.is_some() && self.random.chance(7, 8) { leader } else { self.a_member() }
+    }
+
     fn client(&mut self, client: u64) {
         if self.phase == Phase::Calm {
             return;
         }
-        let Some(member) = self.a_member() else { return self.think(client) };
+        let Some(member) = self.a_member_to_ask() else { return self.think(client) };
         let request = self.generator.request(&self.history.model);
         self.ask(client, member, request);
     }
@@ -709,7 +721,10 @@ impl Run {
         }
         self.plan_fault();
         let fault = pick(&mut self.random, &self.swarm.faults);
-        let Some(id) = self.a_member() else { return };
+        // Who leads has most to lose.
+        let leader = self.leases.leader().filter(|leader| self.world.is_up(*leader));
+        let hunted = leader.filter(|_| self.random.chance(1, 2));
+        let Some(id) = hunted.or_else(|| self.a_member()) else { return };
         let now_ns = self.world.now_ns();
         self.trace.note(now_ns, || format!("fault {fault:?} for member {}", id.0));
         let torn = *self.random.pick(&[

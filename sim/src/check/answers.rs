@@ -6,8 +6,9 @@
 //! not before the last entry that anybody had applied when the question was asked. A question without an answer may
 //! have happened or not: history knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use cairn_engine::api::check::{is_read_only, is_serializable};
 use cairn_engine::api::etcdserverpb::{
     HashKvResponse, LeaseTimeToLiveResponse, RangeRequest, RangeResponse, RangeStreamResponse,
@@ -20,7 +21,7 @@ use cairn_engine::range_stream::RangeStream;
 use cairn_engine::{LeaseId, MemberId, ShardId};
 use prost::Message;
 
-use super::history::History;
+use super::history::{Committed, History};
 use super::{Violation, ensure};
 use crate::model::{Answer, Model};
 
@@ -63,6 +64,8 @@ pub struct Answers {
     seen: BTreeMap<(MemberId, ShardId, u64), i64>,
     /// Hashes of history by revision and compact revision.
     hashes: BTreeMap<(i64, i64), u32>,
+    /// Values of puts that were refused before they were proposed. No two puts have the same value.
+    refused: BTreeSet<Bytes>,
 }
 
 const LINEARIZABLE: &str = "linearizability";
@@ -152,7 +155,7 @@ impl Answers {
                 | Request::Alarm(_),
                 _,
             ) => {
-                return write(history, asked, result);
+                return self.write(history, asked, result);
             }
             (_, result) => {
                 return Err(Violation::new("answer", format!("{asked:?} is answered {result:?}")));
@@ -223,55 +226,71 @@ impl Answers {
         Err(Violation::new(if linearizable { LINEARIZABLE } else { "serializable read" }, what))
     }
 
+    /// The answer to a write, or to a question that goes through the log.
+    fn write(
+        &mut self,
+        history: &mut History,
+        asked: &Asked,
+        result: &Result<Response, Error>,
+    ) -> Result<Outcome, Violation> {
+        let command =
+            asked.command.as_ref().expect("what goes through the log says something there");
+        let physical = matches!(command, Command::Compact(request) if request.physical);
+        let answer = match result {
+            Ok(response) => Ok(answer_of(response.clone(), asked)?),
+            Err(error) => Err(*error),
+        };
+        let to = history.applied(asked.member);
+        for (index, entry) in history.between(asked.floor, to) {
+            if entry.claimed || entry.command.as_ref() != Some(command) {
+                continue;
+            }
+            // Who waits for the end of a compaction is answered at a later revision.
+            let same = entry.answer.as_ref() == Some(&answer)
+                || physical && entry.answer.as_ref().is_some_and(Result::is_ok) && answer.is_ok();
+            if same {
+                entry.claimed = true;
+                return Ok(match result {
+                    Ok(_) => Outcome::Answered(Some(index)),
+                    Err(error) => Outcome::Refused(*error),
+                });
+            }
+        }
+        // These are told before anything is proposed.
+        if let Err(
+            error @ (Error::NoSpace | Error::RequestTooLarge | Error::RequestTooManyRequests),
+        ) = result
+        {
+            if let Command::Put(put) = command {
+                self.refused.insert(put.value.clone());
+            }
+            return Ok(Outcome::Refused(*error));
+        }
+        let alike: Vec<_> = history
+            .between(asked.floor, to)
+            .filter(|(_, entry)| entry.command.as_ref() == Some(command))
+            .map(|(index, entry)| format!("{index}: {:?} claimed {}", entry.answer, entry.claimed))
+            .collect();
+        let what = format!("{asked:?} is answered {answer:?}, up to {to} there is {alike:?}");
+        Err(Violation::new(LINEARIZABLE, what))
+    }
+
+    /// An entry became history.
+    ///
+    /// # Errors
+    /// If whoever asked for it was told that it would not.
+    pub fn committed(&mut self, index: Index, entry: &Committed) -> Result<(), Violation> {
+        let Some(Command::Put(put)) = &entry.command else { return Ok(()) };
+        let refused = !put.value.is_empty() && self.refused.contains(&put.value);
+        ensure(!refused, "refused", || format!("{index} is a put that was refused: {put:?}"))
+    }
+
     fn hash(&mut self, asked: i64, response: &HashKvResponse) -> Result<(), Violation> {
         let place = (response.hash_revision, response.compact_revision);
         ensure(asked <= 0 || asked == response.hash_revision, "hash", || format!("{response:?}"))?;
         let first = *self.hashes.entry(place).or_insert(response.hash);
         ensure(first == response.hash, "hash", || format!("{response:?} was {first} before"))
     }
-}
-
-/// The answer to a write, or to a question that goes through the log.
-fn write(
-    history: &mut History,
-    asked: &Asked,
-    result: &Result<Response, Error>,
-) -> Result<Outcome, Violation> {
-    let command = asked.command.as_ref().expect("what goes through the log says something there");
-    let physical = matches!(command, Command::Compact(request) if request.physical);
-    let answer = match result {
-        Ok(response) => Ok(answer_of(response.clone(), asked)?),
-        Err(error) => Err(*error),
-    };
-    let to = history.applied(asked.member);
-    for (index, entry) in history.between(asked.floor, to) {
-        if entry.claimed || entry.command.as_ref() != Some(command) {
-            continue;
-        }
-        // Who waits for the end of a compaction is answered at a later revision.
-        let same = entry.answer.as_ref() == Some(&answer)
-            || physical && entry.answer.as_ref().is_some_and(Result::is_ok) && answer.is_ok();
-        if same {
-            entry.claimed = true;
-            return Ok(match result {
-                Ok(_) => Outcome::Answered(Some(index)),
-                Err(error) => Outcome::Refused(*error),
-            });
-        }
-    }
-    // These are told before anything is proposed.
-    if let Err(error @ (Error::NoSpace | Error::RequestTooLarge | Error::RequestTooManyRequests)) =
-        result
-    {
-        return Ok(Outcome::Refused(*error));
-    }
-    let alike: Vec<_> = history
-        .between(asked.floor, to)
-        .filter(|(_, entry)| entry.command.as_ref() == Some(command))
-        .map(|(index, entry)| format!("{index}: {:?} claimed {}", entry.answer, entry.claimed))
-        .collect();
-    let what = format!("{asked:?} is answered {answer:?}, up to {to} there is {alike:?}");
-    Err(Violation::new(LINEARIZABLE, what))
 }
 
 /// An answer as the model gives it.

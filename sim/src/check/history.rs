@@ -84,8 +84,8 @@ struct Member {
     log: BTreeMap<Index, Term>,
     /// What it published last in this life.
     applied: Option<Index>,
-    /// Up to here it said to others that its log was durable.
-    promised: Index,
+    /// What it said to others to be durable, unless its log was cut since.
+    promised: BTreeMap<Index, Term>,
     hard_state: HardState,
 }
 
@@ -150,16 +150,19 @@ impl History {
             format!("member {} was in {before:?} and restarts in {hard_state:?}", id.0)
         })?;
         member.log.retain(|index, _| *index <= covered);
-        let durable = if alone { last } else { member.promised.min(last) };
+        let promised = core::mem::take(&mut member.promised);
         self.read_log(id, log)?;
-        let log_end = log.last_index();
-        ensure(log_end >= durable, "durability", || {
-            format!(
-                "member {} restarts with a log up to {log_end}, but {durable} was durable",
-                id.0
-            )
-        })?;
-        self.check_holds(id, covered, durable, "durability")
+        if alone {
+            return self.check_holds(id, covered, last, "durability");
+        }
+        let held = &self.members[&id].log;
+        let lost = promised.iter().find(|(index, term)| {
+            let is_history = self.get(**index).is_some_and(|entry| entry.term == **term);
+            **index > covered && is_history && held.get(index) != Some(term)
+        });
+        ensure(lost.is_none(), "durability", || {
+            format!("member {} promised to keep {lost:?}, and restarts without", id.0)
+        })
     }
 
     /// Objects unless a member's log holds history above what a snapshot covers, up to `to`.
@@ -189,6 +192,9 @@ impl History {
         drop(member.log.split_off(&log.last_index().next()));
         for entry in log.iter().rev() {
             let place = (entry.index, entry.term);
+            if member.promised.get(&entry.index).is_some_and(|term| *term != entry.term) {
+                drop(member.promised.split_off(&entry.index));
+            }
             if member.log.insert(entry.index, entry.term) == Some(entry.term) {
                 break; // And so is all before it.
             }
@@ -237,7 +243,12 @@ impl History {
             }
             Body::AppendAccepted { matched } => {
                 let member = self.members.entry(*from).or_default();
-                member.promised = member.promised.max(*matched);
+                // What is before a place that was promised, was promised with it.
+                for (index, term) in member.log.range(..=*matched).rev() {
+                    if member.promised.insert(*index, *term) == Some(*term) {
+                        break;
+                    }
+                }
                 member.hard_state.term = member.hard_state.term.max(*term);
                 Ok(())
             }

@@ -111,7 +111,7 @@ impl Leases {
     /// Something disturbs the cluster now.
     pub fn disturbed(&mut self, now_ns: u64) {
         if let Some(reign) = &mut self.reign {
-            reign.excused_until_ns = now_ns + DISTURBANCE_NS;
+            reign.excused_until_ns = reign.excused_until_ns.max(now_ns + DISTURBANCE_NS);
         }
     }
 

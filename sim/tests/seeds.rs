@@ -1,0 +1,17 @@
+//! Seeds that once found a bug, each named after it.
+//!
+//! A seed means something else as soon as the generator changes; what stays is that these runs hold. The bug itself
+//! is kept by the test that its fix came with.
+
+use cairn_sim::fleet::run;
+
+fn check(seed: u64) {
+    let report = run(seed);
+    assert!(report.violation.is_none(), "{report}");
+}
+
+/// The fix's own test: `row_f_a_torn_first_write_in_a_recycled_file_leaves_it_unused`.
+#[test]
+fn seed_4_a_recycled_segment_whose_first_write_is_torn_is_not_what_it_was_before() {
+    check(4);
+}
