@@ -721,7 +721,10 @@ impl Run {
         }
         self.plan_fault();
         let fault = pick(&mut self.random, &self.swarm.faults);
-        let Some(id) = self.a_member() else { return };
+        // Who leads has most to lose.
+        let leader = self.leases.leader().filter(|leader| self.world.is_up(*leader));
+        let hunted = leader.filter(|_| self.random.chance(1, 2));
+        let Some(id) = hunted.or_else(|| self.a_member()) else { return };
         let now_ns = self.world.now_ns();
         self.trace.note(now_ns, || format!("fault {fault:?} for member {}", id.0));
         let torn = *self.random.pick(&[

@@ -137,7 +137,7 @@ impl Swarm {
     /// The run of a seed.
     pub fn from_seed(seed: u64) -> Self {
         let random = &mut Random::new(seed, 10);
-        let members = if random.chance(1, 4) { 3 } else { 1 };
+        let members = if random.chance(1, 3) { 3 } else { 1 };
         let election_timeout = Duration::from_millis(random.magnitude(100, 2000));
         Self {
             members,
