@@ -1,7 +1,6 @@
 //! The server's own code (connections, gRPC, driver, engine, recovery) over turmoil's network and clock, with crashes,
 //! lost connections and a disk that keeps half of an unanswered write. The engine alone is simulated much harder in
 //! the sim crate; this is for what lies above it.
-#![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
 
 mod client;
 mod disk;
