@@ -6,7 +6,7 @@ use cairn_sim::run::Tally;
 #[test]
 fn every_rule_holds_in_the_first_seeds_and_they_get_around() {
     let mut sum = Tally::default();
-    Fleet { first: 1, seeds: Some(60), time_max: None, cores: 2 }.run(|report| {
+    Fleet { first: 1, seeds: Some(150), time_max: None, cores: 2 }.run(|report| {
         assert!(report.violation.is_none(), "{report}");
         sum.add(&report.tally);
     });
