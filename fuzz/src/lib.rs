@@ -1,0 +1,47 @@
+//! What the fuzzer feeds: one function for each target, which panics if something is wrong.
+//!
+//! They are plain functions, so that two harnesses share them: libFuzzer (in the folder `libfuzzer`), which
+//! needs a nightly compiler, and `cargo test`, which runs each over its seeds and a few hundred random inputs.
+//!
+//! | function | bytes become | what must hold |
+//! |---|---|---|
+//! | [`wal_recovery`] | a log, and damage to it | recovery gives a moment of its history, and reports what was promised and is gone |
+//! | [`wal_bytes`] | segment files | recovery ends |
+//! | [`request_decode`] | a call | it is refused, or can be decoded again from the log |
+//! | [`txn_check`] | transactions | engine and model agree about them, before and after |
+//! | [`frames`] | data of a stream | messages come out as a second parser finds them |
+//! | [`command_line`] | arguments and variables | they are understood, or refused in words |
+
+#![forbid(unsafe_code)]
+
+mod choices;
+mod command_line;
+mod frames;
+mod requests;
+mod txn;
+mod wal;
+
+pub use command_line::command_line;
+pub use frames::frames;
+pub use requests::request_decode;
+pub use txn::txn_check;
+pub use wal::{wal_bytes, wal_recovery};
+
+/// A target: its name, which its seeds' folder has, too, and what it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The name.
+    pub name: &'static str,
+    /// What it does with an input.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: [Target; 6] = [
+    Target { name: "wal_recovery", run: wal_recovery },
+    Target { name: "wal_bytes", run: wal_bytes },
+    Target { name: "request_decode", run: request_decode },
+    Target { name: "txn_check", run: txn_check },
+    Target { name: "frames", run: frames },
+    Target { name: "command_line", run: command_line },
+];
