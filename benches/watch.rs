@@ -108,11 +108,12 @@ fn catch_up(criterion: &mut Criterion) {
                 world
             },
             |mut world| {
-                world.drain();
+                let mut responses = world.drain();
                 while world.hub.deadline().is_some_and(|due| due <= Time::ZERO) {
                     world.hub.wake(Time::ZERO, &world.state.store);
-                    world.drain();
+                    responses += world.drain();
                 }
+                assert!(responses >= 20, "each was created, and told of the past");
             },
             BatchSize::LargeInput,
         );
