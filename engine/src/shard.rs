@@ -18,7 +18,7 @@ use crate::api::response::RangeAnswer;
 use crate::api::{Error, Request, Response};
 use crate::config::Limits;
 use crate::event::{Publication, ReadIndexAnswer, ShardInput, ShardOutput};
-use crate::ids::{ClusterId, MemberId, RequestId, StreamId};
+use crate::ids::{ClusterId, MemberId, RequestId};
 use crate::mvcc::{View, txn};
 use crate::raft::{Index, Term};
 use crate::range_stream::RangeStream;
@@ -119,12 +119,6 @@ impl Shard {
     /// When [`ShardInput::Wake`] is due; it may lie in the past.
     pub fn deadline(&self) -> Option<Time> {
         self.hub.deadline()
-    }
-
-    /// Whether the next request of a watch stream should be read; if not, then after the next
-    /// [`ShardInput::WatchCredit`] for it. See [`Hub::takes_requests`].
-    pub fn takes_watch_requests(&self, stream: StreamId) -> bool {
-        self.hub.takes_requests(stream)
     }
 
     /// Checks the watches. O(n log n).

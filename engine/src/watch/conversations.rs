@@ -609,22 +609,6 @@ fn nothing_is_sent_on_a_closed_stream() {
 }
 
 #[test]
-fn a_client_that_asks_and_never_reads_is_held_back() {
-    let mut world = World::new(small_limits());
-    world.run("stall");
-    let mut requests = 0;
-    while world.hub.takes_requests(StreamId(1)) {
-        world.run("watch a");
-        requests += 1;
-    }
-    assert!((800..1000).contains(&requests), "64 KiB of answers, not {requests}");
-    assert_ne!(world.run("watch a"), "", "what comes all the same is answered");
-    world.run("read");
-    assert!(world.hub.takes_requests(StreamId(1)));
-    assert!(!world.hub.takes_requests(StreamId(2)), "there is nobody");
-}
-
-#[test]
 fn catching_up_leaves_room_for_live_events() {
     let limits = Limits { watch_credit_bytes: 20_000, ..Limits::default() };
     let mut world = World::new(limits);

@@ -9,8 +9,8 @@
 //!
 //! Each response takes its [`encoded_len`](Response::encoded_len) of its stream's credit, and the caller gives it
 //! back when the bytes have left. A stream without credit queues no events: its watchers fall behind instead, at
-//! no cost. Answers to requests are always queued; [`Hub::takes_requests`] says when the caller should rather not
-//! read the next one, so that a client that asks and never reads is held back by its transport.
+//! no cost. Answers to requests are always queued: the caller reads none of a client's requests while it cannot send
+//! what it has for it, so that a client that asks and never reads is held back by its transport.
 //!
 //! # Invariants
 //!
@@ -110,14 +110,6 @@ impl Hub {
             // Requests of later versions are ignored, as in etcd.
             None => {}
         }
-    }
-
-    /// Whether the next request of a stream should be read; if not, then when credit has come back. Requests
-    /// are answered all the same, and take memory until the client reads the answers.
-    pub fn takes_requests(&self, stream: StreamId) -> bool {
-        let credit_bytes = self.limits.watch_credit_bytes;
-        let stream = self.by_id.get(&stream).map(|slot| &self.streams[*slot]);
-        stream.is_some_and(|stream| stream.takes_requests(credit_bytes))
     }
 
     /// Responses of a stream have left; their [`encoded_len`](Response::encoded_len)s add up to `bytes`.

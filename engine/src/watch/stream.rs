@@ -13,10 +13,10 @@ use crate::time::Time;
 /// How full it is decides who may queue something for it:
 ///
 /// ```text
-/// bytes under way   0 ─────── credit / 2 ─────── credit ─────── + UNREAD_BYTES_MAX
+/// bytes under way   0 ─────── credit / 2 ─────── credit
 /// catching up       ──────────►
 /// live events       ────────────────────────────►
-/// more requests     ──────────────────────────────────────────────►
+/// answers           ──────────────────────────────────► always
 /// ```
 ///
 /// The last response that begins within a bound may end beyond it: else one that is larger than the bound would
@@ -37,10 +37,6 @@ pub(super) struct Stream {
     /// When its idle watchers are told the revision; `None`: none of them wants to know.
     pub(super) tick: Option<Time>,
 }
-
-/// What answers to requests may take when there is no credit left. Answers are not held back, so the requests
-/// are.
-const UNREAD_BYTES_MAX: usize = 64 << 10;
 
 impl Stream {
     /// A stream without watchers.
@@ -91,10 +87,5 @@ impl Stream {
     /// Whether watchers may catch up.
     pub(super) const fn has_room_to_catch_up(&self, credit_bytes: usize) -> bool {
         self.under_way_bytes < credit_bytes.div_ceil(2)
-    }
-
-    /// Whether more requests should be read.
-    pub(super) const fn takes_requests(&self, credit_bytes: usize) -> bool {
-        self.under_way_bytes < credit_bytes.saturating_add(UNREAD_BYTES_MAX)
     }
 }
