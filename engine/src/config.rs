@@ -59,8 +59,9 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// Bytes of the first segment after a start.
     pub first_segment_bytes: u64,
-    /// A snapshot is written when the log that a restart would read has this many bytes, or as many as the
-    /// state, if that is more: the cost of snapshots stays proportional to that of the log.
+    /// A snapshot is written when so many bytes of log were written since the last one, or as many as the state
+    /// has, if that is more: the cost of snapshots stays proportional to that of the log. A restart reads
+    /// that much of the log, and up to a segment more.
     pub snapshot_log_bytes: u64,
     /// Changes that a slice of a compaction looks at.
     pub sweep_changes_max: usize,

@@ -58,6 +58,7 @@ pub struct Run {
     reading: BTreeMap<StreamId, VecDeque<usize>>,
     rot: BTreeMap<MemberId, Rot>,
     budget: Budget,
+    chores: BTreeMap<MemberId, Chores>,
     /// What happened, for whoever wants to know.
     pub trace: Trace,
     tally: Tally,
@@ -111,6 +112,13 @@ struct WatchClient {
     stream: Option<Place>,
     /// Subscriptions that wait for a stream.
     interrupted: Vec<SubscriptionId>,
+}
+
+/// What a member has done to its disk since it started.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chores {
+    log_bytes: u64,
+    snapshots: u64,
 }
 
 /// Where a stream is served.
@@ -196,6 +204,7 @@ impl Run {
             reading: BTreeMap::new(),
             rot: BTreeMap::new(),
             budget: Budget::default(),
+            chores: BTreeMap::new(),
             trace: Trace::keeping(lines_max),
             tally: Tally::default(),
             swarm,
@@ -377,7 +386,11 @@ impl Run {
                 Err(Violation::new("halt", format!("member {} stops: {halt:?}", id.0)))
             }
             Observation::Sent(message) => self.history.sent(&message),
-            Observation::Wrote(id, _) => self.read_log(id),
+            Observation::Wrote(id, write) => {
+                let bytes = u64::try_from(write.bytes.len()).expect("64 bits");
+                self.chores.entry(id).or_default().log_bytes += bytes;
+                self.read_log(id)
+            }
             Observation::Alarm(name) => self.rang(Alarm::named(name)),
         }
     }
@@ -391,6 +404,7 @@ impl Run {
     }
 
     fn started(&mut self, id: MemberId) -> Result<(), Violation> {
+        self.chores.insert(id, Chores::default());
         self.undo_rot(id);
         let Some(replica) = self.world.last_replica(id) else { return Ok(()) };
         let alone = self.swarm.members == 1;
@@ -481,6 +495,18 @@ impl Run {
         self.history.check_state(id, applied, replica.state())
     }
 
+    /// Snapshots are as rare as their limit says. Bytes that were on their way when one began count for it and for
+    /// the next, hence twice.
+    fn begins_snapshot(&mut self, id: MemberId) -> Result<(), Violation> {
+        let Chores { log_bytes, snapshots } = *self.chores.entry(id).or_default();
+        let apart = self.swarm.limits.snapshot_log_bytes;
+        ensure(snapshots * apart <= 2 * log_bytes, "chores", || {
+            format!("member {} begins snapshot {snapshots} after {log_bytes} bytes of log", id.0)
+        })?;
+        self.chores.entry(id).or_default().snapshots += 1;
+        Ok(())
+    }
+
     fn event(&mut self, id: MemberId, event: &Event) -> Result<(), Violation> {
         match event {
             Event::Role { role: RoleName::Leader, term, .. } => {
@@ -492,10 +518,10 @@ impl Run {
                 self.leases.leads(id, &self.history, now, now_ns);
             }
             Event::Role { .. } => self.leases.ceases(id),
+            Event::SnapshotStarted { .. } => self.begins_snapshot(id)?,
             Event::SnapshotFinished { .. } => self.tally.snapshots += 1,
             Event::Compacted { .. }
             | Event::CompactionFinished { .. }
-            | Event::SnapshotStarted { .. }
             | Event::LeasesExpired { .. }
             | Event::Alarms(_) => {}
         }

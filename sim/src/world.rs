@@ -447,12 +447,14 @@ impl World {
         }
         match happening {
             Happening::WakeReplica(_) => {
-                self.process(life.member).wakes[0] = None;
-                self.step_replica(life, Input::Wake);
+                if self.is_planned(life, 0) {
+                    self.step_replica(life, Input::Wake);
+                }
             }
             Happening::WakeShard(_, shard) => {
-                self.process(life.member).wakes[usize::from(shard.0) + 1] = None;
-                self.step_shard(life, shard, ShardInput::Wake);
+                if self.is_planned(life, usize::from(shard.0) + 1) {
+                    self.step_shard(life, shard, ShardInput::Wake);
+                }
             }
             Happening::ToReplica(_, input) => self.step_replica(life, input),
             Happening::ToShard(_, shard, input) => self.step_shard(life, shard, input),
@@ -563,6 +565,12 @@ impl World {
 
     fn shard(&mut self, life: Life, shard: ShardId) -> &mut (Shard, View) {
         &mut self.process(life.member).shards[usize::from(shard.0)]
+    }
+
+    /// Whether somebody is to be woken now. If not, an earlier deadline was found after this wake was planned.
+    fn is_planned(&mut self, life: Life, who: usize) -> bool {
+        let now_ns = self.now_ns;
+        self.process(life.member).wakes[who].take_if(|planned| *planned <= now_ns).is_some()
     }
 
     /// Makes sure that somebody is woken at a deadline, or a little later.

@@ -15,3 +15,10 @@ fn check(seed: u64) {
 fn seed_4_a_recycled_segment_whose_first_write_is_torn_is_not_what_it_was_before() {
     check(4);
 }
+
+/// Two bugs in one run: snapshots followed each other without a pause once a segment held more than calls for one
+/// (now the rule `chores`), and the simulated world woke members for deadlines that had been planned anew.
+#[test]
+fn seed_1960248057_snapshots_are_as_rare_as_their_limit_says() {
+    check(1_960_248_057);
+}

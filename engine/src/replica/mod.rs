@@ -533,7 +533,7 @@ impl Replica {
     /// Begins the writes that can begin.
     fn write(&mut self) {
         let position = self.position();
-        let log_bytes = self.wal.bytes_since(self.snapshotter.newest().log_start);
+        let log_bytes = self.wal.bytes_since(self.snapshotter.newest().log_promise);
         if self.snapshotter.is_due(log_bytes, self.config.limits.snapshot_log_bytes)
             && position.index > self.snapshotter.newest().index
         {

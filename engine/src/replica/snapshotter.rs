@@ -41,7 +41,7 @@ impl Snapshotter {
         self.second
     }
 
-    /// Whether to begin, when a restart would read `log_bytes` of log.
+    /// Whether to begin, when `log_bytes` of log were written since the newest.
     pub(super) fn is_due(&self, log_bytes: u64, log_bytes_min: u64) -> bool {
         self.task.is_none() && log_bytes >= log_bytes_min.max(self.bytes)
     }

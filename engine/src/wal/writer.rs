@@ -343,7 +343,7 @@ impl Writer {
         self.durable
     }
 
-    /// Bytes of log written since [`Writer::start_of`]`(index)`.
+    /// Bytes of log written since the log ended at `start`.
     pub fn bytes_since(&self, start: Lsn) -> u64 {
         self.end.0 - start.0
     }
