@@ -1,8 +1,8 @@
 //! Compacting history without being asked, as etcd's two modes do it.
 //!
-//! *Periodic*: what is older than a period goes. The revision is noted ten times in each interval (the period, or an hour if
-//! that is shorter); once the notes reach back a whole period, the oldest is compacted to, and then once every
-//! interval. *By revision*: every five minutes all but the last so many revisions go.
+//! *Periodic*: what is older than a period goes. The revision is noted ten times in each interval (the period, or
+//! an hour if that is shorter); once the notes reach back a whole period, the oldest is compacted to, and then once
+//! every interval. *By revision*: every five minutes all but the last so many revisions go.
 //!
 //! Only a leader does this; a new one begins to take notes when it leads, so history is kept rather a little longer.
 
