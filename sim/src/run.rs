@@ -513,9 +513,12 @@ impl Run {
                 self.read_log(id)?;
                 let replica = self.world.last_replica(id).expect("it has run");
                 self.history.leads(id, *term, replica.raft().log().covered().index)?;
-                let now_ns = self.world.now_ns();
-                let now = self.world.clock(id).read(now_ns);
-                self.leases.leads(id, &self.history, now, now_ns);
+                // One of the past leads nobody.
+                if self.history.is_newest_leader(*term) {
+                    let now_ns = self.world.now_ns();
+                    let now = self.world.clock(id).read(now_ns);
+                    self.leases.leads(id, &self.history, now, now_ns);
+                }
             }
             Event::Role { .. } => self.leases.ceases(id),
             Event::SnapshotStarted { .. } => self.begins_snapshot(id)?,

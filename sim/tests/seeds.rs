@@ -22,3 +22,10 @@ fn seed_4_a_recycled_segment_whose_first_write_is_torn_is_not_what_it_was_before
 fn seed_1960248057_snapshots_are_as_rare_as_their_limit_says() {
     check(1_960_248_057);
 }
+
+/// A wrong accusation: a member paused with the last vote in its mailbox led a term that was over, and owed what a
+/// later leader had committed.
+#[test]
+fn seed_1700441520_a_leader_of_the_past_owes_what_was_committed_before_its_successor() {
+    check(1_700_441_520);
+}

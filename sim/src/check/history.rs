@@ -24,6 +24,14 @@ use super::{Violation, ensure};
 use crate::model::{Answer, Event, Model};
 use crate::trace::Hasher;
 
+/// A member that began to lead.
+#[derive(Clone, Copy, Debug)]
+struct Leader {
+    id: MemberId,
+    /// The last entry that was committed then.
+    last: Index,
+}
+
 /// The truth, and what each member knows of it.
 #[derive(Debug, Default)]
 pub struct History {
@@ -34,7 +42,7 @@ pub struct History {
     /// Every entry that any log ever held.
     entries: BTreeMap<(Index, Term), Known>,
     members: BTreeMap<MemberId, Member>,
-    leaders: BTreeMap<Term, MemberId>,
+    leaders: BTreeMap<Term, Leader>,
     votes: BTreeMap<(MemberId, Term), MemberId>,
     digests: Digests,
     /// Hashes of history by index, as the first member had them that was asked.
@@ -219,11 +227,21 @@ impl History {
     /// # Errors
     /// If it must not.
     pub fn leads(&mut self, id: MemberId, term: Term, covered: Index) -> Result<(), Violation> {
-        let first = *self.leaders.entry(term).or_insert(id);
-        ensure(first == id, "election safety", || {
-            format!("members {} and {} both lead term {term}", first.0, id.0)
+        let last = self.last();
+        let first = *self.leaders.entry(term).or_insert(Leader { id, last });
+        ensure(first.id == id, "election safety", || {
+            format!("members {} and {} both lead term {term}", first.id.0, id.0)
         })?;
-        self.check_holds(id, covered, self.last(), "leader completeness")
+        // Who was paused between its election and this may lead a term that is long over. What was committed before
+        // the next one began was committed in earlier terms than its own.
+        let next = self.leaders.range(term.next()..).next();
+        let owed = next.map_or(last, |(_, leader)| leader.last);
+        self.check_holds(id, covered, owed, "leader completeness")
+    }
+
+    /// Whether nobody began to lead a later term.
+    pub fn is_newest_leader(&self, term: Term) -> bool {
+        self.leaders.range(term.next()..).next().is_none()
     }
 
     /// A member sent a message.
