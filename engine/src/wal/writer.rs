@@ -348,7 +348,8 @@ impl Writer {
         self.end.0 - start.0
     }
 
-    /// Forgets the segments before `start` and returns them, for the driver to recycle.
+    /// Forgets the segments before `start` and returns them, for the driver to recycle; not the last that holds
+    /// something durable, because term and vote stand nowhere else.
     ///
     /// The caller promises that a durable snapshot names a start at or beyond `start`.
     pub fn retire(&mut self, start: Lsn) -> Vec<SegmentSeq> {
@@ -357,7 +358,7 @@ impl Writer {
             // The next segment's base is this one's end.
             let open = || self.open.as_ref().map(|open| open.base);
             let end = self.closed.get(1).map(|next| next.base).or_else(open);
-            if end.is_none_or(|end| end > start) {
+            if end.is_none_or(|end| end > start || end >= self.durable) {
                 break;
             }
             retired.push(closed.seq);
