@@ -1,8 +1,11 @@
 //! What an entry of the log says: one change of the replicated state, and when it was proposed.
 //!
 //! ```text
-//! u8 tag │ varint cluster time in ms │ body
+//! u8 tag │ varint cluster time in ms │ [u64 member │ u64 number] │ body
 //! ```
+//!
+//! The top bit of the tag says that a member which does not lead asked for it, under that number: that member answers
+//! its client when it applies the entry. All numbers of fixed width are little-endian.
 //!
 //! The body of most commands is the client's own protobuf message. A command is complete: applying it needs
 //! the state and nothing else, so everything that a leader chose (an id, an effective TTL) is in it.
@@ -17,8 +20,9 @@ use crate::api::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
     PutRequest, TxnRequest,
 };
+use crate::cluster::Change;
 use crate::convert::to_u64;
-use crate::ids::LeaseId;
+use crate::ids::{LeaseId, MemberId};
 use crate::lease::ClusterTime;
 
 /// A change of the replicated state.
@@ -42,8 +46,34 @@ pub enum Command {
     LeaseExpire(Vec<LeaseId>),
     /// Raises or clears an alarm.
     Alarm(AlarmRequest),
+    /// Changes the members. Where it changes who votes, it stands behind the membership in an entry of its own kind.
+    Members(Change),
     /// Nothing but the time: leases must not stand still while nobody writes.
     Tick,
+}
+
+/// When a command was proposed, and by whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The cluster's time.
+    pub time: ClusterTime,
+    /// Who asked the leader for it; `None`: the leader's own client, or nobody.
+    pub origin: Option<Origin>,
+}
+
+/// A member that asked, and its number for what it asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The member.
+    pub member: MemberId,
+    /// The number, see [`Proposal`](crate::peer::Proposal).
+    pub number: u64,
+}
+
+impl From<ClusterTime> for Stamp {
+    fn from(time: ClusterTime) -> Self {
+        Self { time, origin: None }
+    }
 }
 
 /// The commands that have consequences outside of the state.
@@ -63,6 +93,8 @@ pub enum CommandKind {
     },
     /// The alarms may change.
     Alarm,
+    /// The members may change.
+    Members,
     /// Anything else.
     Other,
 }
@@ -84,15 +116,16 @@ const LEASE_RENEW: u8 = 7;
 const LEASE_EXPIRE: u8 = 8;
 const ALARM: u8 = 9;
 const TICK: u8 = 10;
+const MEMBERS: u8 = 11;
+/// Set in the tag if the command names who asked for it.
+const HAS_ORIGIN: u8 = 0x80;
 
 impl Command {
     /// The command as the data of an entry.
-    pub fn encode(&self, time: ClusterTime) -> Bytes {
+    pub fn encode(&self, stamp: impl Into<Stamp>) -> Bytes {
+        let stamp = stamp.into();
         let mut out = Vec::with_capacity(self.bytes_hint());
-        let start = |tag: u8, out: &mut Vec<u8>| {
-            out.push(tag);
-            encode_varint(time.0, out);
-        };
+        let start = |tag: u8, out: &mut Vec<u8>| stamp.encode(tag, out);
         match self {
             Self::Put(request) => encode_message(PUT, request, start, &mut out),
             Self::DeleteRange(request) => encode_message(DELETE_RANGE, request, start, &mut out),
@@ -109,19 +142,31 @@ impl Command {
                 start(LEASE_EXPIRE, &mut out);
                 encode_leases(leases, &mut out);
             }
+            Self::Members(change) => {
+                start(MEMBERS, &mut out);
+                change.encode(&mut out);
+            }
             Self::Tick => start(TICK, &mut out),
         }
         Bytes::from(out)
+    }
+
+    /// The same command with another stamp; `None` if these bytes do not begin like a command.
+    pub fn restamp(mut data: Bytes, stamp: Stamp) -> Option<Bytes> {
+        let (tag, _) = Stamp::decode(&mut data)?;
+        let mut out = Vec::with_capacity(data.len() + STAMP_BYTES_MAX);
+        stamp.encode(tag, &mut out);
+        out.extend_from_slice(&data);
+        Some(Bytes::from(out))
     }
 
     /// Reads the data of an entry. Keys and values share its memory.
     ///
     /// # Errors
     /// If it was written by a version that knows more commands, or is damaged.
-    pub fn decode(mut data: Bytes) -> Result<(ClusterTime, Self), UnknownCommand> {
-        let tag = data.try_get_u8().map_err(|_| UnknownCommand { tag: None })?;
-        let unknown = UnknownCommand { tag: Some(tag) };
-        let time = ClusterTime(decode_varint(&mut data).map_err(|_| unknown)?);
+    pub fn decode(mut data: Bytes) -> Result<(Stamp, Self), UnknownCommand> {
+        let unknown = UnknownCommand { tag: data.first().map(|tag| tag & !HAS_ORIGIN) };
+        let (tag, stamp) = Stamp::decode(&mut data).ok_or(unknown)?;
         let command = match tag {
             PUT => PutRequest::decode(data).map(Self::Put),
             DELETE_RANGE => DeleteRangeRequest::decode(data).map(Self::DeleteRange),
@@ -131,15 +176,18 @@ impl Command {
             LEASE_REVOKE => LeaseRevokeRequest::decode(data).map(Self::LeaseRevoke),
             ALARM => AlarmRequest::decode(data).map(Self::Alarm),
             LEASE_RENEW => {
-                return Ok((time, Self::LeaseRenew(decode_leases(data).ok_or(unknown)?)));
+                return Ok((stamp, Self::LeaseRenew(decode_leases(data).ok_or(unknown)?)));
             }
             LEASE_EXPIRE => {
-                return Ok((time, Self::LeaseExpire(decode_leases(data).ok_or(unknown)?)));
+                return Ok((stamp, Self::LeaseExpire(decode_leases(data).ok_or(unknown)?)));
             }
-            TICK => return Ok((time, Self::Tick)),
+            MEMBERS => {
+                return Ok((stamp, Self::Members(Change::decode(data).ok_or(unknown)?)));
+            }
+            TICK => return Ok((stamp, Self::Tick)),
             _ => return Err(unknown),
         };
-        Ok((time, command.map_err(|_| unknown)?))
+        Ok((stamp, command.map_err(|_| unknown)?))
     }
 
     /// What the one who applies it has to know beside its outcome.
@@ -150,6 +198,7 @@ impl Command {
             }
             Self::LeaseExpire(leases) => CommandKind::LeaseExpire { leases: to_u64(leases.len()) },
             Self::Alarm(_) => CommandKind::Alarm,
+            Self::Members(_) => CommandKind::Members,
             Self::Put(_)
             | Self::DeleteRange(_)
             | Self::Txn(_)
@@ -176,11 +225,39 @@ impl Command {
             | Self::LeaseGrant(_)
             | Self::LeaseRevoke(_)
             | Self::Alarm(_)
+            | Self::Members(_)
             | Self::Tick => 0,
         };
         body + 64
     }
 }
+
+impl Stamp {
+    fn encode(self, tag: u8, out: &mut Vec<u8>) {
+        let flag = if self.origin.is_some() { HAS_ORIGIN } else { 0 };
+        out.push(tag | flag);
+        encode_varint(self.time.0, out);
+        if let Some(origin) = self.origin {
+            out.extend_from_slice(&origin.member.0.to_le_bytes());
+            out.extend_from_slice(&origin.number.to_le_bytes());
+        }
+    }
+
+    /// Takes tag and stamp off the front.
+    fn decode(data: &mut Bytes) -> Option<(u8, Self)> {
+        let tag = data.try_get_u8().ok()?;
+        let time = ClusterTime(decode_varint(data).ok()?);
+        let mut origin = None;
+        if tag & HAS_ORIGIN != 0 {
+            let member = MemberId(data.try_get_u64_le().ok()?);
+            origin = Some(Origin { member, number: data.try_get_u64_le().ok()? });
+        }
+        Some((tag & !HAS_ORIGIN, Self { time, origin }))
+    }
+}
+
+/// What comes before the body, at most.
+const STAMP_BYTES_MAX: usize = 1 + 10 + 16;
 
 fn encode_message<M: Message>(
     tag: u8,
@@ -228,12 +305,18 @@ mod tests {
             Command::LeaseRenew(alloc::vec![LeaseId(1), LeaseId(-1)]),
             Command::LeaseExpire(Vec::new()),
             Command::Alarm(AlarmRequest::default()),
+            Command::Members(Change::Remove(MemberId(7))),
             Command::Tick,
         ];
         for command in commands {
             let data = command.encode(ClusterTime(1_000_000));
             assert_eq!(Command::time_of(&data), Some(ClusterTime(1_000_000)));
-            assert_eq!(Command::decode(data), Ok((ClusterTime(1_000_000), command)));
+            let origin = Some(Origin { member: MemberId(3), number: u64::MAX });
+            let asked = Stamp { time: ClusterTime(7), origin };
+            let restamped = Command::restamp(data.clone(), asked).unwrap();
+            assert_eq!(Command::time_of(&restamped), Some(ClusterTime(7)));
+            assert_eq!(Command::decode(restamped), Ok((asked, command.clone())));
+            assert_eq!(Command::decode(data), Ok((ClusterTime(1_000_000).into(), command)));
         }
     }
 

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use crate::auto_compact::AutoCompaction;
 use crate::ids::{ClusterId, MemberId};
+use crate::peer::Incarnation;
 
 /// The settings of a member; fixed while it runs.
 #[derive(Clone, Debug)]
@@ -14,8 +15,21 @@ pub struct Config {
     pub cluster: ClusterId,
     /// This member.
     pub id: MemberId,
-    /// All members, this one included.
+    /// The members that the cluster began with: the same for each of them, for ever. None: this member joins
+    /// others, and learns from them who they are.
     pub members: Vec<Member>,
+    /// The name that this member gives itself.
+    pub name: String,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// Its starts.
+    pub lives: Lives,
+    /// Whether all other members are to be forgotten.
+    pub force_new_cluster: bool,
+    /// Whether a change of members is refused that endangers the quorum.
+    pub strict_reconfig_check: bool,
+    /// How many learners there may be.
+    pub learners_max: usize,
     /// Seeds all randomness (election jitter, segment salts); different for each start.
     pub seed: u64,
     /// A follower that hears no leader for one to two of these campaigns.
@@ -30,7 +44,17 @@ pub struct Config {
     pub version: String,
 }
 
-/// A member of the cluster.
+/// The starts of a member on its disk. The driver keeps them in a file, and a disk that is wiped or set back to an
+/// older copy has others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lives {
+    /// The present one.
+    pub now: Incarnation,
+    /// Those since the last that the cluster is known to have heard of, that one included.
+    pub before: Vec<Incarnation>,
+}
+
+/// A member that the cluster began with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its id.
@@ -53,6 +77,12 @@ pub struct Limits {
     pub proposed_bytes_max: usize,
     /// Bytes of applied entries that stay in memory for peers that lag.
     pub log_memory_bytes: usize,
+    /// The same, for peers that lag and answer: beyond it they are sent a snapshot.
+    pub log_needed_bytes_max: usize,
+    /// Bytes of a snapshot that may be on their way to a peer.
+    pub snapshot_in_flight_bytes: u64,
+    /// Bytes of a snapshot that go to a peer in a second, about.
+    pub snapshot_bytes_per_second: u64,
     /// Bytes of data before an alarm is raised; `None`: no quota.
     pub quota_bytes: Option<u64>,
     /// Bytes of a segment of the log.
@@ -88,6 +118,9 @@ impl Default for Limits {
             request_bytes_max,
             proposed_bytes_max: 256 << 20,
             log_memory_bytes: 4 << 20,
+            log_needed_bytes_max: 64 << 20,
+            snapshot_in_flight_bytes: 4 << 20,
+            snapshot_bytes_per_second: 256 << 20,
             quota_bytes: Some(2 << 30),
             segment_bytes: 64 << 20,
             first_segment_bytes: 4 << 20,

@@ -1,13 +1,15 @@
 //! Everything that goes into the engine and everything that comes out.
 
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::api::etcdserverpb::WatchRequest;
-use crate::api::{Error, Request, Response};
+use crate::api::{self, Error, Request, Response};
 use crate::command::UnknownCommand;
 use crate::ids::{MemberId, RequestId, ShardId, StreamId};
 use crate::mvcc::View;
-use crate::raft::message::Message;
+use crate::peer::{Incarnation, Message};
 use crate::raft::{Index, RoleName, Term};
 use crate::state_machine::{Alarms, Changes};
 use crate::wal::{LogWrite, Lsn, SegmentSeq};
@@ -65,6 +67,10 @@ pub enum Output {
     Publish(Publication),
     /// Tell a shard that it may read.
     ReadIndex(ReadIndexAnswer),
+    /// Who else is a member, and where: the driver connects to these and to no others.
+    Peers(Vec<Peer>),
+    /// The cluster knows this incarnation: note on the medium that it does, some time.
+    Known(Incarnation),
     /// Something that operators or tests may want to know.
     Event(Event),
     /// Stop: going on would be wrong. Nothing comes after this.
@@ -81,6 +87,17 @@ pub enum Halt {
         /// Which.
         unknown: UnknownCommand,
     },
+    /// This member was removed from the cluster, for ever.
+    Removed,
+}
+
+/// Another member, and where it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Which.
+    pub id: MemberId,
+    /// Where, any of these.
+    pub urls: Vec<String>,
 }
 
 /// A part of a snapshot file.
@@ -113,6 +130,10 @@ pub struct Publication {
     pub leader: MemberId,
     /// The alarms that are raised.
     pub alarms: Alarms,
+    /// Whether this member only learns.
+    pub is_learner: bool,
+    /// The version that all members have at least, as `X.Y`; empty until it was agreed on.
+    pub cluster_version: Arc<str>,
 }
 
 /// The answer to [`Input::ReadIndex`].
@@ -229,4 +250,44 @@ pub enum Event {
     },
     /// The alarms changed.
     Alarms(Alarms),
+    /// The members changed.
+    Members(Vec<api::etcdserverpb::Member>),
+    /// The cluster knows this member by its name and addresses.
+    Published,
+    /// All members have at least this version, as `X.Y`.
+    ClusterVersion(String),
+    /// A peer is being sent a snapshot.
+    SnapshotSending {
+        /// Which.
+        peer: MemberId,
+        /// What it covers.
+        index: Index,
+    },
+    /// A peer has a snapshot, or cannot be brought one now.
+    SnapshotSent {
+        /// Which.
+        peer: MemberId,
+        /// Bytes sent.
+        bytes: u64,
+        /// Whether it has it.
+        arrived: bool,
+    },
+    /// A leader's snapshot has replaced this member's state.
+    SnapshotInstalled {
+        /// What it covers.
+        index: Index,
+    },
+    /// This member's disk is not the one that made its promises: it promises nothing until it has caught up.
+    MemoryLost,
+    /// A member's disk is not the one that made its promises: it learns, until it has caught up.
+    MemberForgotten(MemberId),
+    /// States differ: this member's, or that of the one named, is not what it should be.
+    Diverged {
+        /// Whose.
+        member: MemberId,
+        /// Where it showed.
+        index: Index,
+    },
+    /// A write to the log takes so long that another member should lead.
+    DiskStalled,
 }

@@ -31,6 +31,7 @@ extern crate alloc;
 
 pub mod api;
 pub mod auto_compact;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod cow;
@@ -38,6 +39,7 @@ pub mod event;
 pub mod ids;
 pub mod lease;
 pub mod mvcc;
+pub mod peer;
 pub mod raft;
 pub mod range_stream;
 pub mod recovery;

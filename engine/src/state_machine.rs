@@ -11,17 +11,22 @@ use alloc::vec::Vec;
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, CompactionResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, PutRequest, TxnRequest,
+    LeaseRevokeResponse, MemberAddResponse, MemberPromoteResponse, MemberRemoveResponse,
+    MemberUpdateResponse, PutRequest, TxnRequest,
 };
 use crate::api::{Error, KeyRange, Response};
+use crate::cluster::{Change, Cluster};
 use crate::command::Command;
+use crate::convert::to_u64;
 use crate::ids::{LeaseId, MemberId};
 use crate::lease::{ClusterTime, Lease, Lessor};
-use crate::mvcc::{Change, Store, txn};
+use crate::mvcc::{self, Store, txn};
 use crate::quota;
+use crate::raft::membership::Membership;
+use crate::rng::Rng;
 
 /// The changes of one revision, shared by everyone who watches.
-pub type Changes = Arc<[Change]>;
+pub type Changes = Arc<[mvcc::Change]>;
 
 /// Everything that is replicated.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +39,11 @@ pub struct StateMachine {
     pub alarms: Alarms,
     /// The time of the latest entry.
     pub time: ClusterTime,
+    /// The members.
+    pub cluster: Cluster,
+    /// Stands for everything that was ever applied and what came of it: members with the same log and the same digest
+    /// have the same state, but for damage that nothing has touched since.
+    pub digest: u64,
 }
 
 /// What applying a command yields.
@@ -59,6 +69,67 @@ pub enum Outcome {
 impl StateMachine {
     /// Applies a command that carries `time`.
     pub fn apply(&mut self, time: ClusterTime, command: Command) -> Applied {
+        let applied = self.apply_command(time, command);
+        self.note(&applied);
+        applied
+    }
+
+    /// Applies an entry that changes who votes, and what else it means, if anything.
+    pub fn apply_membership(
+        &mut self,
+        time: ClusterTime,
+        membership: Membership,
+        change: Option<Change>,
+    ) -> Applied {
+        self.time = self.time.max(time);
+        let applied = self.members(change, Some(membership));
+        self.note(&applied);
+        applied
+    }
+
+    /// Mixes what an entry did into the digest.
+    fn note(&mut self, applied: &Applied) {
+        let mut hasher = crc32fast::Hasher::new();
+        for change in applied.changes.iter().flat_map(|changes| changes.iter()) {
+            hasher.update(change.record.as_bytes());
+        }
+        if let Err(error) = applied.outcome {
+            hasher.update(error.message().as_bytes());
+        }
+        let crc = u64::from(hasher.finalize());
+        let revision = self.store.revision().cast_unsigned();
+        let leases = to_u64(self.lessor.len());
+        for word in [crc, revision, leases, self.time.0] {
+            self.digest = Rng::new(self.digest ^ word).next_u64();
+        }
+    }
+
+    fn members(&mut self, change: Option<Change>, membership: Option<Membership>) -> Applied {
+        self.cluster.apply(change.clone(), membership);
+        let (header, members) = (None, self.cluster.to_messages());
+        let response = match change {
+            Some(Change::Add(record)) => {
+                let member = self.cluster.message_of(MemberId(record.id));
+                Response::MemberAdd(MemberAddResponse { header, member, members })
+            }
+            Some(Change::Remove(_)) => {
+                Response::MemberRemove(MemberRemoveResponse { header, members })
+            }
+            Some(Change::Promote(_)) => {
+                Response::MemberPromote(MemberPromoteResponse { header, members })
+            }
+            Some(Change::Update(..)) => {
+                Response::MemberUpdate(MemberUpdateResponse { header, members })
+            }
+            Some(
+                Change::Publish(_) | Change::Forget(_) | Change::Only(_) | Change::Version(_),
+            )
+            | None => return Applied { outcome: Ok(Outcome::Nothing), changes: Vec::new() },
+        };
+        unchanged(Ok(response))
+    }
+
+    fn apply_command(&mut self, time: ClusterTime, command: Command) -> Applied {
         // Two leaders' clocks may overlap: time stands still rather than going back.
         self.time = self.time.max(time);
         if let Err(error) = self.alarms.admit(&command) {
@@ -103,6 +174,7 @@ impl StateMachine {
                 Applied { outcome: Ok(Outcome::Nothing), changes }
             }
             Command::Alarm(request) => unchanged(Ok(Response::Alarm(self.alarms.apply(&request)))),
+            Command::Members(change) => self.members(Some(change), None),
             Command::Tick => Applied { outcome: Ok(Outcome::Nothing), changes: Vec::new() },
         }
     }
@@ -173,7 +245,7 @@ impl StateMachine {
         (!changes.is_empty()).then(|| changes.into())
     }
 
-    fn changed(&mut self, response: Response, changes: Vec<Change>) -> Applied {
+    fn changed(&mut self, response: Response, changes: Vec<mvcc::Change>) -> Applied {
         self.lessor.follow(&changes);
         let changes = if changes.is_empty() { Vec::new() } else { alloc::vec![changes.into()] };
         Applied { outcome: Ok(Outcome::Response(response)), changes }
@@ -310,7 +382,10 @@ impl Alarms {
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
             | Command::LeaseExpire(_) => true,
-            Command::LeaseRenew(_) | Command::Alarm(_) | Command::Tick => false,
+            Command::LeaseRenew(_)
+            | Command::Alarm(_)
+            | Command::Members(_)
+            | Command::Tick => false,
         };
         if writes && self.is_raised(AlarmKind::Corrupt) {
             return Err(Error::Corrupt);
@@ -324,6 +399,7 @@ impl Alarms {
             | Command::LeaseRenew(_)
             | Command::LeaseExpire(_)
             | Command::Alarm(_)
+            | Command::Members(_)
             | Command::Tick => false,
         };
         if adds_data && self.is_raised(AlarmKind::NoSpace) {

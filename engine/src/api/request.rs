@@ -6,7 +6,8 @@ use crate::api::etcdserverpb::{
     LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest, RangeRequest,
     TxnRequest,
 };
-use crate::ids::LeaseId;
+use crate::cluster::Wish;
+use crate::ids::{LeaseId, MemberId};
 
 /// A request that passed its static checks ([`check`](super::check)).
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,11 @@ pub enum Request {
     HashKv(HashKvRequest),
     /// Asks for a copy of everything.
     Snapshot,
+    /// Changes the members.
+    Members(Wish),
+    /// Hands leadership to a member. If that is none: to whoever is fit for it, if this member leads and there is
+    /// somebody; answered when it leads no more, for a member that is about to stop.
+    MoveLeader(MemberId),
 }
 
 /// Who answers a request.
@@ -79,7 +85,9 @@ impl Request {
             | Self::Defragment
             | Self::Hash
             | Self::HashKv(_)
-            | Self::Snapshot => Route::Replica,
+            | Self::Snapshot
+            | Self::Members(_)
+            | Self::MoveLeader(_) => Route::Replica,
         }
     }
 }

@@ -9,8 +9,9 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use crate::api::etcdserverpb::{
     AlarmResponse, CompactionResponse, DefragmentResponse, DeleteRangeResponse, HashKvResponse,
     HashResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
-    LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberListResponse, PutResponse, ResponseHeader,
-    StatusResponse, TxnResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberAddResponse, MemberListResponse,
+    MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse,
+    PutResponse, ResponseHeader, StatusResponse, TxnResponse,
 };
 use crate::convert::to_u64;
 use crate::mvcc::RangeResult;
@@ -45,6 +46,16 @@ pub enum Response {
     LeaseLeases(LeaseLeasesResponse),
     /// The members.
     MemberList(MemberListResponse),
+    /// A member was added.
+    MemberAdd(MemberAddResponse),
+    /// A member was removed.
+    MemberRemove(MemberRemoveResponse),
+    /// A member is reached elsewhere.
+    MemberUpdate(MemberUpdateResponse),
+    /// A learner votes.
+    MemberPromote(MemberPromoteResponse),
+    /// Another member leads.
+    MoveLeader(MoveLeaderResponse),
     /// The alarms concerned.
     Alarm(AlarmResponse),
     /// How this member is.
@@ -93,12 +104,16 @@ impl Response {
             Self::LeaseTimeToLive(response) => &mut response.header,
             Self::LeaseLeases(response) => &mut response.header,
             Self::MemberList(response) => &mut response.header,
+            Self::MemberAdd(response) => &mut response.header,
+            Self::MemberRemove(response) => &mut response.header,
+            Self::MemberUpdate(response) => &mut response.header,
+            Self::MemberPromote(response) => &mut response.header,
             Self::Alarm(response) => &mut response.header,
             Self::Status(answer) => &mut answer.response.header,
             Self::Hash(response) => &mut response.header,
             Self::HashKv(response) => &mut response.header,
             // These carry none, as in etcd.
-            Self::Defragment(_) | Self::Snapshot(_) => return None,
+            Self::Defragment(_) | Self::Snapshot(_) | Self::MoveLeader(_) => return None,
         };
         Some(header.get_or_insert_default())
     }
@@ -139,6 +154,11 @@ impl Response {
             Self::LeaseTimeToLive(response) => response,
             Self::LeaseLeases(response) => response,
             Self::MemberList(response) => response,
+            Self::MemberAdd(response) => response,
+            Self::MemberRemove(response) => response,
+            Self::MemberUpdate(response) => response,
+            Self::MemberPromote(response) => response,
+            Self::MoveLeader(response) => response,
             Self::Alarm(response) => response,
             Self::Status(answer) => &answer.response,
             Self::Defragment(response) => response,

@@ -14,8 +14,10 @@ use crate::time::Time;
 pub(super) enum Contest {
     /// Whether an election could be won: nobody's term changes (thesis §9.6).
     PreVote,
-    /// The election of the current term.
+    /// The election of the next term.
     Vote,
+    /// The same, at the wish of the present leader (thesis §3.10).
+    Takeover,
 }
 
 #[derive(Debug)]
@@ -34,9 +36,9 @@ impl Candidate {
         let last = core.log.last();
         let (term, body) = match contest {
             Contest::PreVote => (core.term().next(), Body::PreVote { last }),
-            Contest::Vote => {
+            Contest::Vote | Contest::Takeover => {
                 core.begin_term(core.term().next(), id);
-                (core.term(), Body::Vote { last })
+                (core.term(), Body::Vote { last, takeover: contest == Contest::Takeover })
             }
         };
         for peer in core.membership.voters_but(id) {
@@ -44,7 +46,7 @@ impl Candidate {
         }
         let next = match contest {
             Contest::PreVote => candidate.count(core, id, true),
-            Contest::Vote => {
+            Contest::Vote | Contest::Takeover => {
                 // The own vote counts once it is durable, like anybody's.
                 core.promise(id, Body::VoteReply { granted: true });
                 Next::Stay
@@ -59,18 +61,18 @@ impl Candidate {
 
     /// Nobody won in time: ask again.
     pub(super) fn wake(&self) -> Next {
-        Next::PreCampaign
+        Next::Campaign(Contest::PreVote)
     }
 
     pub(super) fn step(&mut self, core: &mut Core, message: &Message) -> Next {
         match (&message.body, self.contest) {
-            (Body::VoteReply { granted }, Contest::Vote) => {
+            (Body::VoteReply { granted }, Contest::Vote | Contest::Takeover) => {
                 self.count(core, message.from, *granted)
             }
             (Body::PreVoteReply { granted: false }, Contest::PreVote) => {
                 self.count(core, message.from, false)
             }
-            (Body::Vote { last }, Contest::Vote | Contest::PreVote) => {
+            (Body::Vote { last, takeover: _ }, _) => {
                 core.answer_vote(message.from, *last);
                 Next::Stay
             }
@@ -83,7 +85,8 @@ impl Candidate {
                 | Body::AppendAccepted { .. }
                 | Body::AppendRejected { .. }
                 | Body::Heartbeat { .. }
-                | Body::HeartbeatReply { .. },
+                | Body::HeartbeatReply { .. }
+                | Body::TimeoutNow,
                 _,
             ) => Next::Stay,
         }
@@ -93,8 +96,8 @@ impl Candidate {
     pub(super) fn count(&mut self, core: &Core, from: MemberId, granted: bool) -> Next {
         self.votes.entry(from).or_insert(granted);
         match (tally(&core.membership, &self.votes), self.contest) {
-            (Tally::Won, Contest::PreVote) => Next::Campaign,
-            (Tally::Won, Contest::Vote) => Next::Lead,
+            (Tally::Won, Contest::PreVote) => Next::Campaign(Contest::Vote),
+            (Tally::Won, Contest::Vote | Contest::Takeover) => Next::Lead,
             (Tally::Lost, _) => Next::Follow { leader: MemberId::NONE },
             (Tally::Open, _) => Next::Stay,
         }

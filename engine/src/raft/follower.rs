@@ -3,9 +3,11 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::candidate::Contest;
+use super::membership::Membership;
 use super::message::{Body, LogEnd, Message, Round};
 use super::state::Core;
-use super::{Entry, Index, Next};
+use super::{Entry, EntryKind, Index, Next};
 use crate::ids::MemberId;
 use crate::time::Time;
 
@@ -32,8 +34,8 @@ impl Follower {
 
     /// The leader was not heard for an election timeout.
     pub(super) fn wake(&mut self, core: &Core) -> Next {
-        if core.membership.is_voter(core.config.id) {
-            return Next::PreCampaign;
+        if may_campaign(core) {
+            return Next::Campaign(Contest::PreVote);
         }
         // Learners never stand for election: sleep until spoken to.
         self.deadline = Time::from_nanos(u64::MAX);
@@ -52,7 +54,12 @@ impl Follower {
                     answer_heartbeat(core, message.from, commit, round);
                 }
             }
-            Body::Vote { last } => {
+            Body::TimeoutNow => {
+                if self.hears(core, now, message.from) && may_campaign(core) {
+                    return Next::Campaign(Contest::Takeover);
+                }
+            }
+            Body::Vote { last, takeover: _ } => {
                 if core.answer_vote(message.from, last) {
                     self.deadline = now + core.random_election_timeout();
                 }
@@ -79,6 +86,11 @@ impl Follower {
         self.deadline = now + core.random_election_timeout();
         true
     }
+}
+
+/// Who will not vote any more does not begin to lead: it would have to go at once.
+fn may_campaign(core: &Core) -> bool {
+    core.membership.incoming().any(|voter| voter == core.config.id)
 }
 
 /// A member alone need not wait for anybody: it campaigns at once.
@@ -114,7 +126,9 @@ fn follows(core: &Core, prev: LogEnd, entries: &[Entry]) -> bool {
             && before.term <= place.term
             && place.term <= core.term()
             && (place.index > core.hard_state.commit || core.log.holds(place))
-            && entry.crc == Entry::checksum(entry.kind, &entry.data);
+            && entry.crc == Entry::checksum(entry.kind, &entry.data)
+            && (entry.kind != EntryKind::Membership
+                || Membership::from_entry(entry.data.clone()).is_some());
         before = place;
         good
     })

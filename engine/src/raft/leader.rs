@@ -1,4 +1,15 @@
 //! The role of one: order entries, send them on, and know what is committed.
+//!
+//! # Changing the membership
+//!
+//! - C1 There is one change at a time: none is proposed while another is in the log and not known to be committed,
+//!   or while two sets of voters overlap.
+//! - C2 None is proposed before an entry of the leader's own term is committed: until then it does not know whether
+//!   the log holds a change already (the flaw of single-server changes, Ongaro 2015).
+//! - C3 So every append that carries a change also says that the one before is committed, and a log cannot become
+//!   durable with the one and without that knowledge: nobody counts by a membership that is two changes old.
+//!
+//! When a joint membership is committed the leader proposes to leave it, whoever entered it.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
@@ -7,13 +18,13 @@ use super::message::{Body, LogEnd, Message, Round};
 use super::progress::Progress;
 use super::quorum::reached_by_majority;
 use super::state::Core;
-use super::{Entry, EntryKind, Index, Next, ReadReady, ReadToken};
+use super::{Entry, EntryKind, Index, Next, PeerProgress, ReadReady, ReadToken};
 use crate::ids::MemberId;
 use crate::time::Time;
 
 #[derive(Debug)]
 pub(super) struct Leader {
-    /// Every voter, this member included: its own log counts once it is durable.
+    /// Every member, this one included: its own log counts once it is durable.
     progress: BTreeMap<MemberId, Progress>,
     /// Index of the entry that began the term; reads wait until it is committed (thesis §6.4).
     first_of_term: Index,
@@ -22,6 +33,8 @@ pub(super) struct Leader {
     /// The latest round of reads, and the reads that wait for one, oldest first.
     round: Round,
     reads: VecDeque<WaitingRead>,
+    /// Who is to take over, if somebody is.
+    transfer: Option<Transfer>,
     next_heartbeat: Time,
     next_quorum_check: Time,
 }
@@ -33,31 +46,41 @@ struct WaitingRead {
     round: Option<Round>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    target: MemberId,
+    /// Then it has not happened, and this member goes on.
+    deadline: Time,
+}
+
 impl Leader {
     /// Begins to lead: with an empty entry, without which nothing of earlier terms is known to be committed.
     pub(super) fn new(core: &mut Core, now: Time) -> Self {
         let next = core.log.last_index().next();
-        let progress = core.membership.voters().map(|id| (id, Progress::new(next, now))).collect();
         let mut leader = Self {
-            progress,
+            progress: BTreeMap::new(),
             first_of_term: next,
             promised: core.log.last_index(),
             round: Round(0),
             reads: VecDeque::new(),
+            transfer: None,
             next_heartbeat: now,
             next_quorum_check: now + core.config.election_timeout,
         };
+        leader.meet_members(core, now);
         leader.propose(core, EntryKind::Empty, Bytes::new());
         leader.flush(core, now);
         leader
     }
 
-    /// A leader alone has nobody to speak to and nobody to hear: it never wakes by itself.
+    /// A leader with nobody to speak to and nobody to hear never wakes by itself.
     pub(super) fn deadline(&self) -> Time {
         if self.progress.len() == 1 {
             return Time::from_nanos(u64::MAX);
         }
-        self.next_heartbeat.min(self.next_quorum_check)
+        let transfer = self.transfer.map(|transfer| transfer.deadline);
+        let regular = self.next_heartbeat.min(self.next_quorum_check);
+        transfer.into_iter().fold(regular, Time::min)
     }
 
     pub(super) fn wake(&mut self, core: &mut Core, now: Time) -> Next {
@@ -67,28 +90,54 @@ impl Leader {
                 return Next::Follow { leader: MemberId::NONE };
             }
         }
+        self.transfer = self.transfer.filter(|transfer| now < transfer.deadline);
         if now >= self.next_heartbeat {
             for progress in self.progress.values_mut() {
                 progress.give_up_if_silent(now, core.config.election_timeout / 2);
             }
             self.send_heartbeats(core, now);
             self.flush(core, now);
+            self.hand_over(core);
         }
         Next::Stay
     }
 
     /// CheckQuorum (thesis §6.2): a leader that nobody answers makes room.
     fn hears_majority(&self, core: &Core, now: Time) -> bool {
-        reached_by_majority(&core.membership, |id| {
-            id == core.config.id
-                || self.progress[&id].heard_within(now, core.config.election_timeout)
-        })
+        reached_by_majority(&core.membership, |id| self.hears(core, now, id))
+    }
+
+    /// Whether a member was heard lately.
+    fn hears(&self, core: &Core, now: Time, id: MemberId) -> bool {
+        id == core.config.id
+            || self
+                .progress
+                .get(&id)
+                .is_some_and(|progress| progress.heard_within(now, core.config.election_timeout))
     }
 
     pub(super) fn propose(&mut self, core: &mut Core, kind: EntryKind, data: Bytes) -> Index {
         let index = core.log.last_index().next();
         core.log.push(Entry::new(index, core.term(), kind, data));
         index
+    }
+
+    /// Whether a change of the membership may be proposed now (C1, C2).
+    pub(super) fn may_change(&self, core: &Core) -> bool {
+        self.is_settled(core) && !core.membership.is_joint() && !core.is_changing()
+    }
+
+    /// Whether an entry of this term is committed, and so everything before is known to be.
+    pub(super) fn is_settled(&self, core: &Core) -> bool {
+        core.hard_state.commit >= self.first_of_term
+    }
+
+    /// Two sets of voters should not overlap for long.
+    fn leave_joint(&mut self, core: &mut Core) {
+        if core.membership.is_joint() && self.is_settled(core) && !core.is_changing() {
+            let left = core.membership.left().to_entry(&[]);
+            self.propose(core, EntryKind::Membership, left);
+        }
     }
 
     pub(super) fn read_index(&mut self, core: &mut Core, token: ReadToken) {
@@ -98,8 +147,12 @@ impl Leader {
 
     /// Sends what has gathered: entries to those who can take them, and a round of heartbeats for new reads.
     pub(super) fn flush(&mut self, core: &mut Core, now: Time) {
+        self.leave_joint(core);
         self.promise_to_self(core);
-        if self.reads.back().is_some_and(|read| read.round.is_none()) && !self.is_alone() {
+        let id = core.config.id;
+        if self.reads.back().is_some_and(|read| read.round.is_none())
+            && !core.membership.is_alone(id)
+        {
             self.round.0 += 1;
             let round = self.round;
             for read in self.reads.iter_mut().rev().take_while(|read| read.round.is_none()) {
@@ -107,14 +160,9 @@ impl Leader {
             }
             self.send_heartbeats(core, now);
         }
-        let id = core.config.id;
         for (peer, progress) in self.progress.iter_mut().filter(|(peer, _)| **peer != id) {
             send_appends(core, now, *peer, progress);
         }
-    }
-
-    fn is_alone(&self) -> bool {
-        self.progress.len() == 1
     }
 
     /// The own log is written while it is sent; once durable it counts as one answer (thesis §10.2.1).
@@ -145,50 +193,130 @@ impl Leader {
         match &message.body {
             Body::AppendAccepted { matched } => {
                 if *matched <= core.log.last_index() && progress.accepted(now, *matched) {
-                    self.advance_commit(core);
+                    let next = self.advance_commit(core, now);
+                    if !matches!(next, Next::Stay) {
+                        return next;
+                    }
+                    self.hand_over(core);
                 }
                 self.flush(core, now);
             }
             Body::AppendRejected { prev, hint } => {
+                let covered = core.log.covered().index;
                 let agree = core.log.may_agree(hint.index, hint.term);
                 if progress.rejected(*prev, agree.index) {
-                    send_appends(core, now, message.from, progress);
+                    if hint.index < covered || *prev <= covered {
+                        want_snapshot(core, message.from, progress);
+                    } else {
+                        send_appends(core, now, message.from, progress);
+                    }
                 }
             }
             Body::HeartbeatReply { round } => {
                 progress.confirmed = progress.confirmed.max(*round).min(self.round);
                 self.release_reads(core);
             }
-            Body::Vote { last } => {
+            Body::Vote { last, takeover: _ } => {
                 core.answer_vote(message.from, *last);
             }
             // Late answers to this member's candidature.
             Body::VoteReply { .. } | Body::PreVoteReply { .. } => {}
             // Only a broken peer claims to lead the same term (R1).
-            Body::Append { .. } | Body::Heartbeat { .. } => {}
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::TimeoutNow => {}
             Body::PreVote { .. } => unreachable!("answered before the role is asked"),
         }
         Next::Stay
     }
 
     /// Commits what a majority holds, if it is of this term (R6); what is before goes along (R3).
-    fn advance_commit(&mut self, core: &mut Core) {
-        let held = reached_by_majority(&core.membership, |id| self.progress[&id].matched());
-        if held > core.hard_state.commit && core.log.term_at(held) == Some(core.term()) {
-            core.commit_to(held);
-            self.release_reads(core);
+    fn advance_commit(&mut self, core: &mut Core, now: Time) -> Next {
+        loop {
+            let held = reached_by_majority(&core.membership, |id| self.progress[&id].matched());
+            if held <= core.hard_state.commit || core.log.term_at(held) != Some(core.term()) {
+                break;
+            }
+            // A change of membership on the way is obeyed before anything behind it is counted.
+            let change = core.first_change(held);
+            core.commit_to(change.unwrap_or(held));
+            if change.is_some() {
+                self.meet_members(core, now);
+                if !core.membership.is_voter(core.config.id) {
+                    return self.resign(core);
+                }
+            }
+        }
+        self.release_reads(core);
+        Next::Stay
+    }
+
+    /// Knows everybody who is a member, and forgets who is not.
+    fn meet_members(&mut self, core: &mut Core, now: Time) {
+        let next = core.log.last_index().next();
+        for id in core.membership.members() {
+            self.progress.entry(id).or_insert_with(|| Progress::new(next, now));
+        }
+        let gone = self.progress.extract_if(.., |id, _| !core.membership.contains(*id));
+        for (id, progress) in gone.collect::<BTreeMap<_, _>>() {
+            // Perhaps it has the entry that tells it so, and only does not know that it is committed.
+            let commit = progress.matched().min(core.hard_state.commit);
+            core.send(id, core.term(), Body::Heartbeat { commit, round: self.round });
+        }
+        // Somebody new has not been silent, only not been asked.
+        self.next_quorum_check = now + core.config.election_timeout;
+    }
+
+    /// Makes room for somebody who may vote.
+    fn resign(&mut self, core: &mut Core) -> Next {
+        if let Some(successor) = self.best_successor(core) {
+            core.send(successor, core.term(), Body::TimeoutNow);
+        }
+        Next::Follow { leader: MemberId::NONE }
+    }
+
+    /// The voter, other than this member, whose log is longest.
+    fn best_successor(&self, core: &Core) -> Option<MemberId> {
+        let others = core.membership.incoming().filter(|id| *id != core.config.id);
+        others.max_by_key(|id| self.progress.get(id).map(Progress::matched))
+    }
+
+    /// The voter that should take over, if one was heard lately.
+    pub(super) fn successor(&self, core: &Core, now: Time) -> Option<MemberId> {
+        let others = core.membership.incoming().filter(|id| *id != core.config.id);
+        others
+            .filter(|id| self.hears(core, now, *id))
+            .max_by_key(|id| self.progress.get(id).map(Progress::matched))
+    }
+
+    /// Begins to hand over to `target`, who votes.
+    pub(super) fn transfer(&mut self, core: &mut Core, now: Time, target: MemberId) {
+        self.transfer = Some(Transfer { target, deadline: now + core.config.election_timeout });
+        self.flush(core, now);
+        self.hand_over(core);
+    }
+
+    /// Whether this member is handing over: then it proposes nothing more.
+    pub(super) fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
+    }
+
+    /// Asks the successor to take over once its log is as long as this one.
+    fn hand_over(&self, core: &mut Core) {
+        if let Some(Transfer { target, .. }) = self.transfer
+            && self.progress.get(&target).map(Progress::matched) == Some(core.log.last_index())
+        {
+            core.send(target, core.term(), Body::TimeoutNow);
         }
     }
 
     /// Lets go the reads whose round a majority confirmed (R7), at the commit index of now.
     fn release_reads(&mut self, core: &mut Core) {
-        if core.hard_state.commit < self.first_of_term {
+        if !self.is_settled(core) {
             return;
         }
         let confirmed = reached_by_majority(&core.membership, |id| {
             if id == core.config.id { self.round } else { self.progress[&id].confirmed }
         });
-        let alone = self.is_alone();
+        let alone = core.membership.is_alone(core.config.id);
         let index = Some(core.hard_state.commit);
         while let Some(read) = self.reads.front()
             && (alone || read.round.is_some_and(|round| round <= confirmed))
@@ -202,6 +330,35 @@ impl Leader {
     pub(super) fn abandon_reads(&mut self, core: &mut Core) {
         core.reads
             .extend(self.reads.drain(..).map(|read| ReadReady { token: read.token, index: None }));
+    }
+
+    /// Notes that a member was not brought a snapshot.
+    pub(super) fn snapshot_failed(&mut self, peer: MemberId) {
+        if let Some(progress) = self.progress.get_mut(&peer) {
+            progress.snapshot_failed();
+        }
+    }
+
+    /// The lowest index that a member that answers needs next.
+    pub(super) fn needed(&self, core: &Core, now: Time) -> Index {
+        let last = core.log.last_index().next();
+        let waits = |id: &MemberId, progress: &Progress| {
+            self.hears(core, now, *id) && !progress.is_waiting_for_snapshot()
+        };
+        let needed = self.progress.iter().filter(|(id, progress)| waits(id, progress));
+        needed.map(|(_, progress)| progress.matched().next()).fold(last, Index::min)
+    }
+
+    /// What is known of every other member.
+    pub(super) fn peers(&self, core: &Core, now: Time) -> impl Iterator<Item = PeerProgress> {
+        self.progress.iter().filter(|(id, _)| **id != core.config.id).map(move |(id, progress)| {
+            PeerProgress {
+                id: *id,
+                matched: progress.matched(),
+                is_active: self.hears(core, now, *id),
+                wants_snapshot: progress.is_waiting_for_snapshot(),
+            }
+        })
     }
 }
 
@@ -222,8 +379,7 @@ fn send_appends(core: &mut Core, now: Time, peer: MemberId, progress: &mut Progr
 fn send_append(core: &mut Core, now: Time, peer: MemberId, progress: &mut Progress) {
     let index = progress.next().prev();
     let Some(term) = core.log.term_at(index) else {
-        // The entries it needs are gone: only a snapshot helps.
-        return progress.sent(now, index);
+        return want_snapshot(core, peer, progress);
     };
     let entries = core.log.slice(progress.next(), core.config.append_bytes_max);
     let last = entries.last().map_or(index, |entry| entry.index);
@@ -231,4 +387,10 @@ fn send_append(core: &mut Core, now: Time, peer: MemberId, progress: &mut Progre
     progress.told_commit = commit;
     progress.sent(now, last);
     core.send(peer, core.term(), Body::Append { prev: LogEnd { index, term }, commit, entries });
+}
+
+/// The entries that a member needs are gone: only a snapshot helps.
+fn want_snapshot(core: &mut Core, peer: MemberId, progress: &mut Progress) {
+    progress.wait_for_snapshot();
+    core.snapshots_wanted.push_back(peer);
 }

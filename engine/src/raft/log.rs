@@ -156,6 +156,22 @@ impl Log {
         }
     }
 
+    /// Memory that the entries take, roughly.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets everything: a snapshot that covers `covered` has replaced it.
+    pub fn restart(&mut self, covered: LogEnd) {
+        *self = Self::new(covered, Vec::new());
+    }
+
+    /// The entries in memory from `first` on, in order.
+    pub fn iter_from(&self, first: Index) -> impl Iterator<Item = &Entry> {
+        let start = to_usize(first.0.saturating_sub(self.covered.index.0 + 1));
+        self.entries.range(start.min(self.entries.len())..)
+    }
+
     /// The entries in memory, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter()

@@ -35,6 +35,8 @@ pub enum Body {
     Vote {
         /// The end of the sender's log.
         last: LogEnd,
+        /// Whether the leader asked the sender to take over: then also who hears that leader votes.
+        takeover: bool,
     },
     /// The answer to [`Body::Vote`]; if granted, a promise not to vote for another in this term.
     VoteReply {
@@ -74,12 +76,14 @@ pub enum Body {
         /// The round that it had.
         round: Round,
     },
+    /// "Your log is as long as mine: take over, now" (thesis §3.10).
+    TimeoutNow,
 }
 
 impl Body {
     /// Whether only the leader of the message's term says this.
     pub const fn is_from_leader(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::Heartbeat { .. })
+        matches!(self, Self::Append { .. } | Self::Heartbeat { .. } | Self::TimeoutNow)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The algorithm is Raft (Ongaro, "Consensus: Bridging Theory and Practice", 2014; below: thesis), with
 //! PreVote (thesis §9.6), CheckQuorum (§6.2), pipelined appends (§10.2.1), the leader writing its own log
-//! while it sends (§10.2.1), and `ReadIndex` (§6.4).
+//! while it sends (§10.2.1), `ReadIndex` (§6.4), transfer of leadership (§3.10), learners (§4.2.1) and joint
+//! consensus ([`membership`]).
 //!
 //! ```text
 //!                 times out            wins the pre-vote         wins the vote
@@ -58,7 +59,7 @@ use follower::Follower;
 use leader::Leader;
 use log::Log;
 use membership::Membership;
-use message::{Body, Message};
+use message::{Body, LogEnd, Message};
 use state::Core;
 
 /// Counts elections. Zero is before the first.
@@ -110,6 +111,8 @@ pub enum EntryKind {
     Empty,
     /// A command for the state machine.
     Command,
+    /// A change of the [`Membership`], and whatever else it means to the state machine.
+    Membership,
 }
 
 impl EntryKind {
@@ -118,6 +121,7 @@ impl EntryKind {
         match self {
             Self::Empty => 0,
             Self::Command => 1,
+            Self::Membership => 2,
         }
     }
 
@@ -126,6 +130,7 @@ impl EntryKind {
         match byte {
             0 => Some(Self::Empty),
             1 => Some(Self::Command),
+            2 => Some(Self::Membership),
             _ => None,
         }
     }
@@ -201,8 +206,21 @@ pub struct Durable {
     pub hard_state: HardState,
     /// The log.
     pub log: Log,
-    /// Who takes part.
+    /// Who takes part, as of the entry before the first in the log.
     pub membership: Membership,
+}
+
+/// What a leader knows of another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// Which.
+    pub id: MemberId,
+    /// The last index at which the logs are known to agree, durably.
+    pub matched: Index,
+    /// Whether it was heard within the last election timeout.
+    pub is_active: bool,
+    /// Whether it is, or should be, sent a snapshot.
+    pub wants_snapshot: bool,
 }
 
 /// A message on its way out.
@@ -234,6 +252,10 @@ pub struct NotLeader {
     pub leader: MemberId,
 }
 
+/// Why a leader cannot change the membership now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotNow;
+
 /// What the role wants to happen after it handled something.
 #[derive(Debug)]
 enum Next {
@@ -241,10 +263,8 @@ enum Next {
     Stay,
     /// Follow `leader`, who may be unknown.
     Follow { leader: MemberId },
-    /// Ask whether an election could be won.
-    PreCampaign,
-    /// Stand for election in the next term.
-    Campaign,
+    /// Ask whether an election could be won, or stand for it.
+    Campaign(Contest),
     /// Lead the current term.
     Lead,
 }
@@ -286,6 +306,9 @@ impl Raft {
         let commit = durable.hard_state.commit;
         assert!(commit <= durable.log.last_index(), "what is committed is in the log");
         let mut core = Core::new(config, durable, rng);
+        for index in core.log.covered().index.0..commit.0 {
+            core.obey(Index(index + 1));
+        }
         let role = Role::Follower(Follower::new(&mut core, now));
         Self { core, role }
     }
@@ -302,7 +325,9 @@ impl Raft {
             }
             Body::PreVoteReply { granted: true } => return self.count_pre_vote(now, &message),
             // Leader stickiness (thesis §4.2.3): who hears a leader ignores those who do not.
-            Body::Vote { .. } if message.term > self.core.term() && self.hears_leader(now) => {
+            Body::Vote { takeover: false, .. }
+                if message.term > self.core.term() && self.hears_leader(now) =>
+            {
                 return;
             }
             Body::PreVoteReply { granted: false }
@@ -312,7 +337,8 @@ impl Raft {
             | Body::AppendAccepted { .. }
             | Body::AppendRejected { .. }
             | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. } => {}
+            | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow => {}
         }
         if message.term < self.core.term() {
             return self.core.answer_outdated(&message);
@@ -388,15 +414,13 @@ impl Raft {
                 }
                 self.role = Role::Follower(Follower::new(&mut self.core, now));
             }
-            Next::PreCampaign => {
+            Next::Campaign(contest) => {
                 self.core.leader = MemberId::NONE;
-                let (candidate, next) = Candidate::new(&mut self.core, now, Contest::PreVote);
-                self.role = Role::PreCandidate(candidate);
-                self.enter(now, next);
-            }
-            Next::Campaign => {
-                let (candidate, next) = Candidate::new(&mut self.core, now, Contest::Vote);
-                self.role = Role::Candidate(candidate);
+                let (candidate, next) = Candidate::new(&mut self.core, now, contest);
+                self.role = match contest {
+                    Contest::PreVote => Role::PreCandidate(candidate),
+                    Contest::Vote | Contest::Takeover => Role::Candidate(candidate),
+                };
                 self.enter(now, next);
             }
             Next::Lead => {
@@ -406,19 +430,99 @@ impl Raft {
         }
     }
 
-    /// Appends an entry to the log if this member leads, and sends it on.
+    /// Appends a command to the log if this member leads, and sends it on.
     ///
     /// # Errors
     /// If it does not lead.
-    pub fn propose(&mut self, kind: EntryKind, data: Bytes) -> Result<(Term, Index), NotLeader> {
+    pub fn propose(&mut self, data: Bytes) -> Result<(Term, Index), NotLeader> {
         match &mut self.role {
             Role::Leader(leader) => {
-                Ok((self.core.term(), leader.propose(&mut self.core, kind, data)))
+                let index = leader.propose(&mut self.core, EntryKind::Command, data);
+                Ok((self.core.term(), index))
             }
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
                 Err(NotLeader { leader: self.core.leader })
             }
         }
+    }
+
+    /// Appends a change of the membership, if this member leads and nothing stands against it (C1, C2). `context` is
+    /// what else the change means, opaque to this module.
+    ///
+    /// # Errors
+    /// If it does not lead, or another change is under way.
+    pub fn propose_membership(
+        &mut self,
+        membership: &Membership,
+        context: &[u8],
+    ) -> Result<(Term, Index), NotNow> {
+        if !self.may_change() {
+            return Err(NotNow);
+        }
+        let Role::Leader(leader) = &mut self.role else { return Err(NotNow) };
+        let data = membership.to_entry(context);
+        let index = leader.propose(&mut self.core, EntryKind::Membership, data);
+        Ok((self.core.term(), index))
+    }
+
+    /// Whether [`Raft::propose_membership`] would be taken now.
+    pub fn may_change(&self) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.may_change(&self.core) && !leader.is_transferring(),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// Whether this member leads and knows everything that was committed before it did.
+    pub fn is_settled(&self) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.is_settled(&self.core),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// Begins to hand leadership over to a voter; whether it does, only time tells: it gives up after an election
+    /// timeout. Until then nothing should be proposed, or the other never catches up.
+    ///
+    /// # Errors
+    /// If this member does not lead.
+    pub fn transfer(&mut self, now: Time, target: MemberId) -> Result<(), NotLeader> {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                if target != self.core.config.id {
+                    leader.transfer(&mut self.core, now, target);
+                }
+                Ok(())
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                Err(NotLeader { leader: self.core.leader })
+            }
+        }
+    }
+
+    /// Whether this member is handing over.
+    pub fn is_transferring(&self) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.is_transferring(),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// The voter that should take over from this leader, if one was heard lately.
+    pub fn successor(&self, now: Time) -> Option<MemberId> {
+        match &self.role {
+            Role::Leader(leader) => leader.successor(&self.core, now),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// What this member, if it leads, knows of the others.
+    pub fn peers(&self, now: Time) -> impl Iterator<Item = PeerProgress> {
+        let leader = match &self.role {
+            Role::Leader(leader) => Some(leader),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        };
+        leader.into_iter().flat_map(move |leader| leader.peers(&self.core, now))
     }
 
     /// Asks for the index that a linearizable read must see; answered by [`Raft::poll_read`].
@@ -454,6 +558,53 @@ impl Raft {
         self.core.reads.pop_front()
     }
 
+    /// A member that needs a snapshot, because the entries that it lacks are gone.
+    pub fn poll_snapshot_wanted(&mut self) -> Option<MemberId> {
+        self.core.snapshots_wanted.pop_front()
+    }
+
+    /// Notes that a member was not brought a snapshot.
+    pub fn snapshot_failed(&mut self, peer: MemberId) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.snapshot_failed(peer);
+        }
+    }
+
+    /// Whether a snapshot that covers `place` brings anything that this member does not know to be committed.
+    pub fn lacks(&self, place: LogEnd) -> bool {
+        place.index > self.core.hard_state.commit
+    }
+
+    /// Notes that everything up to `place` is committed, if the log holds it; whether it does.
+    pub fn learn_commit(&mut self, place: LogEnd) -> bool {
+        let holds = self.core.log.term_at(place.index) == Some(place.term);
+        if holds {
+            self.core.commit_to(place.index);
+        }
+        holds
+    }
+
+    /// Tells the leader, once everything handed out before is durable, how far this log is known to agree.
+    pub fn accept_up_to_commit(&mut self) {
+        let (leader, matched) = (self.core.leader, self.core.hard_state.commit);
+        if leader.is_some() && leader != self.core.config.id {
+            self.core.promise(leader, Body::AppendAccepted { matched });
+        }
+    }
+
+    /// Replaces the log by a snapshot that covers `place`, where `membership` held.
+    ///
+    /// # Panics
+    /// If it brings nothing new, or this member leads: a leader's log holds all that is committed (R4).
+    pub fn restore(&mut self, place: LogEnd, membership: Membership) {
+        assert!(self.lacks(place), "a snapshot never takes a member back (R5)");
+        assert!(!matches!(self.role, Role::Leader(_)), "a leader lacks nothing (R4)");
+        self.core.log.restart(place);
+        self.core.hard_state.commit = place.index;
+        self.core.membership = membership;
+        self.accept_up_to_commit();
+    }
+
     /// What must become durable since the last call: a new term or vote, and entries.
     pub fn take_unsaved(&mut self) -> (Option<HardState>, &[Entry]) {
         let changed = (self.core.hard_state.term, self.core.hard_state.vote) != self.core.saved;
@@ -471,10 +622,20 @@ impl Raft {
         &self.core.log
     }
 
-    /// Forgets entries up to `index`, which are applied, until the rest takes `bytes_max` or less.
-    pub fn trim_log(&mut self, index: Index, bytes_max: usize) {
+    /// Forgets entries up to `index`, which are applied, until the rest takes `bytes_max` or less; those that a
+    /// member needs which answers are kept up to `needed_bytes_max`.
+    pub fn trim_log(&mut self, now: Time, index: Index, bytes_max: usize, needed_bytes_max: usize) {
         assert!(index <= self.core.hard_state.commit, "only what is committed is applied");
-        self.core.log.trim(index, bytes_max);
+        if self.core.log.bytes() <= bytes_max {
+            return;
+        }
+        if let Role::Leader(leader) = &self.role {
+            let needed = leader.needed(&self.core, now).prev();
+            self.core.log.trim(index.min(needed), bytes_max);
+            self.core.log.trim(index, needed_bytes_max);
+        } else {
+            self.core.log.trim(index, bytes_max);
+        }
     }
 
     /// The leader of this term, if known.
@@ -482,7 +643,7 @@ impl Raft {
         self.core.leader
     }
 
-    /// Who takes part.
+    /// Who takes part, as of the commit index.
     pub fn membership(&self) -> &Membership {
         &self.core.membership
     }

@@ -5,7 +5,13 @@
 //!  ┌───────┐ ────────► ┌───────────┐
 //!  │ Probe │           │ Replicate │
 //!  └───────┘ ◄──────── └───────────┘
-//!            rejected, or silent with appends unanswered
+//!    │   ▲   rejected, or    │  ▲
+//!    │   │   silent          │  │ accepted
+//!    │   └──────────┐        ▼  │
+//!    │    given up ┌──────────┐ │
+//!    └───────────► │ Snapshot │─┘
+//!    what it lacks └──────────┘
+//!    is gone
 //! ```
 
 use alloc::collections::VecDeque;
@@ -45,6 +51,8 @@ enum Pace {
         /// When something was last answered, or sent with nothing unanswered.
         moved: Time,
     },
+    /// The entries that it lacks are gone: it is sent a snapshot, and nothing else until it has that.
+    Snapshot,
 }
 
 impl Progress {
@@ -83,6 +91,7 @@ impl Progress {
             Pace::Replicate { unanswered, .. } => {
                 self.next <= last && unanswered.len() < in_flight_max
             }
+            Pace::Snapshot => false,
         }
     }
 
@@ -104,6 +113,24 @@ impl Progress {
                     self.next = last.next();
                 }
             }
+            Pace::Snapshot => unreachable!("nothing is sent beside a snapshot"),
+        }
+    }
+
+    /// Notes that only a snapshot helps.
+    pub(super) fn wait_for_snapshot(&mut self) {
+        self.pace = Pace::Snapshot;
+    }
+
+    /// Whether it is sent a snapshot.
+    pub(super) fn is_waiting_for_snapshot(&self) -> bool {
+        matches!(self.pace, Pace::Snapshot)
+    }
+
+    /// Notes that the snapshot did not arrive: find out anew what the member has.
+    pub(super) fn snapshot_failed(&mut self) {
+        if self.is_waiting_for_snapshot() {
+            self.probe_from(self.matched.next());
         }
     }
 
@@ -113,7 +140,7 @@ impl Progress {
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
         match &mut self.pace {
-            Pace::Probe { .. } => {
+            Pace::Probe { .. } | Pace::Snapshot => {
                 self.next = self.matched.next();
                 self.pace = Pace::Replicate { unanswered: VecDeque::new(), moved: now };
             }
@@ -133,6 +160,7 @@ impl Progress {
         let outdated = match &self.pace {
             Pace::Probe { .. } => prev.next() != self.next,
             Pace::Replicate { .. } => prev <= self.matched,
+            Pace::Snapshot => true,
         };
         if outdated {
             return false;
@@ -150,6 +178,8 @@ impl Progress {
                     self.probe_from(self.matched.next());
                 }
             }
+            // Whoever sends it knows how it goes.
+            Pace::Snapshot => {}
         }
     }
 

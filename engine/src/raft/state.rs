@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::log::Log;
 use super::membership::Membership;
 use super::message::{Body, LogEnd, Message};
-use super::{Config, Durable, HardState, Index, Outgoing, ReadReady, Term};
+use super::{Config, Durable, Entry, EntryKind, HardState, Index, Outgoing, ReadReady, Term};
 use crate::ids::MemberId;
 use crate::rng::Rng;
 
@@ -17,11 +17,14 @@ pub(super) struct Core {
     /// Term and vote as they were last handed out to be written.
     pub(super) saved: (Term, MemberId),
     pub(super) log: Log,
+    /// As of the commit index.
     pub(super) membership: Membership,
     /// Who leads the current term, if known.
     pub(super) leader: MemberId,
     pub(super) outbox: VecDeque<Outgoing>,
     pub(super) reads: VecDeque<ReadReady>,
+    /// Members that need a snapshot, because the entries that they lack are gone.
+    pub(super) snapshots_wanted: VecDeque<MemberId>,
     rng: Rng,
 }
 
@@ -37,6 +40,7 @@ impl Core {
             leader: MemberId::NONE,
             outbox: VecDeque::new(),
             reads: VecDeque::new(),
+            snapshots_wanted: VecDeque::new(),
             rng,
         }
     }
@@ -53,10 +57,35 @@ impl Core {
         self.leader = MemberId::NONE;
     }
 
-    /// Moves the commit index up.
+    /// Moves the commit index up, and obeys the changes of membership on the way.
     pub(super) fn commit_to(&mut self, commit: Index) {
         assert!(commit <= self.log.last_index(), "what is committed is in the log");
-        self.hard_state.commit = commit.max(self.hard_state.commit);
+        while self.hard_state.commit < commit {
+            self.hard_state.commit = self.hard_state.commit.next();
+            self.obey(self.hard_state.commit);
+        }
+    }
+
+    /// Obeys the entry at `index` if it changes the membership.
+    pub(super) fn obey(&mut self, index: Index) {
+        let entry = self.log.get(index).expect("what is committed is in the log");
+        if entry.kind == EntryKind::Membership
+            && let Some((membership, _)) = Membership::from_entry(entry.data.clone())
+        {
+            self.membership = membership;
+        }
+    }
+
+    /// Whether the log holds a change of membership that is not known to be committed.
+    pub(super) fn is_changing(&self) -> bool {
+        self.first_change(self.log.last_index()).is_some()
+    }
+
+    /// The first change of membership above the commit index, up to `last`.
+    pub(super) fn first_change(&self, last: Index) -> Option<Index> {
+        let is_change =
+            |entry: &&Entry| entry.kind == EntryKind::Membership && entry.index <= last;
+        self.log.iter_from(self.hard_state.commit.next()).find(is_change).map(|entry| entry.index)
     }
 
     /// One to two election timeouts, so that two members seldom campaign at once (thesis §3.4).
@@ -106,7 +135,7 @@ impl Core {
                 self.send(message.from, self.term(), Body::VoteReply { granted: false });
             }
             // A leader of an older term steps down at any word of a newer one.
-            Body::Append { .. } | Body::Heartbeat { .. } => {
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::TimeoutNow => {
                 let hint = self.log.last();
                 let body = Body::AppendRejected { prev: Index(0), hint };
                 self.send(message.from, self.term(), body);

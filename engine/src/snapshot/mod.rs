@@ -16,6 +16,7 @@ pub mod etcd;
 pub mod reader;
 pub mod writer;
 
+use crate::ids::MemberId;
 use crate::raft::{Index, Term};
 use crate::wal::Lsn;
 
@@ -33,6 +34,8 @@ pub struct Position {
     pub log_start: Lsn,
     /// The log was durable up to here.
     pub log_promise: Lsn,
+    /// The member's term, and its vote in it: if the log lost its end, at least these are not forgotten.
+    pub vote: (Term, MemberId),
 }
 
 /// The parts of a snapshot, in order.
@@ -43,6 +46,8 @@ enum Section {
     Records,
     Leases,
     Alarms,
+    /// The members, and the digest.
+    Cluster,
     End,
 }
 
@@ -53,6 +58,7 @@ impl Section {
             Self::Records => 2,
             Self::Leases => 3,
             Self::Alarms => 4,
+            Self::Cluster => 5,
             Self::End => 9,
         }
     }
@@ -63,6 +69,7 @@ impl Section {
             2 => Some(Self::Records),
             3 => Some(Self::Leases),
             4 => Some(Self::Alarms),
+            5 => Some(Self::Cluster),
             9 => Some(Self::End),
             _ => None,
         }
@@ -70,8 +77,9 @@ impl Section {
 }
 
 const MAGIC: [u8; 8] = *b"CAIRNSNP";
-/// The format this code writes and reads.
-const FORMAT: u16 = 1;
+/// The format that this code writes. It reads the one before, too, which knew nothing of members and votes.
+const FORMAT: u16 = 2;
+const FORMAT_BEFORE: u16 = 1;
 /// Bytes before the body of a chunk.
 const CHUNK_HEADER_BYTES: usize = 13;
 /// No chunk's body is larger, unless a single record is.

@@ -7,8 +7,9 @@ use bytes::{Buf, Bytes};
 use prost::encoding::decode_varint;
 
 use super::{
-    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, FORMAT, MAGIC, NO_SWEEP, Position, Section, chunk_checksum,
+    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, FORMAT, FORMAT_BEFORE, MAGIC, NO_SWEEP, Position, Section, chunk_checksum,
 };
+use crate::cluster::Cluster;
 use crate::convert::{to_u64, to_usize};
 use crate::ids::{ClusterId, LeaseId, MemberId};
 use crate::lease::{ClusterTime, Lease};
@@ -67,6 +68,8 @@ pub struct Reader {
     records: Vec<Record>,
     leases: Vec<Lease>,
     alarms: Vec<(AlarmKind, MemberId)>,
+    members: Cluster,
+    digest: u64,
     done: bool,
 }
 
@@ -91,6 +94,8 @@ impl Reader {
             records: Vec::new(),
             leases: Vec::new(),
             alarms: Vec::new(),
+            members: Cluster::default(),
+            digest: 0,
             done: false,
         }
     }
@@ -140,6 +145,7 @@ impl Reader {
             Section::Records => self.decode_records(body).is_some(),
             Section::Leases => self.decode_leases(body).is_some(),
             Section::Alarms => self.decode_alarms(body).is_some(),
+            Section::Cluster => self.decode_cluster(body).is_some(),
             Section::End => self.decode_end(body).is_some(),
         };
         if whole { Ok(()) } else { Err(corrupt) }
@@ -153,21 +159,23 @@ impl Reader {
         body.advance(MAGIC.len());
         let (format, incompat) = (body.get_u16_le(), body.get_u32_le());
         body.advance(2);
-        if format != FORMAT || incompat != 0 {
+        if !matches!(format, FORMAT | FORMAT_BEFORE) || incompat != 0 {
             return Err(SnapshotError::UnknownFormat { format });
         }
-        if body.len() != 11 * 8 {
+        let has_vote = format == FORMAT;
+        if body.len() != if has_vote { 13 * 8 } else { 11 * 8 } {
             return Err(corrupt);
         }
         let cluster = ClusterId(body.get_u64_le());
         if cluster != self.cluster {
             return Err(SnapshotError::Foreign { cluster });
         }
-        let position = Position {
+        let mut position = Position {
             index: Index(body.get_u64_le()),
             term: Term(body.get_u64_le()),
             log_start: Lsn(body.get_u64_le()),
             log_promise: Lsn(body.get_u64_le()),
+            ..Position::default()
         };
         let time = ClusterTime(body.get_u64_le());
         let (revision, compacted) = (body.get_i64_le(), body.get_i64_le());
@@ -175,6 +183,9 @@ impl Reader {
         let cursor = Revision { main, sub: u32::try_from(sub).map_err(|_| corrupt)? };
         let end = body.get_i64_le();
         let sweep = (end != NO_SWEEP).then_some(Sweep { cursor, end });
+        if has_vote {
+            position.vote = (Term(body.get_u64_le()), MemberId(body.get_u64_le()));
+        }
         Ok(Header { position, time, revision, compacted, sweep })
     }
 
@@ -208,6 +219,12 @@ impl Reader {
         Some(())
     }
 
+    fn decode_cluster(&mut self, mut body: Bytes) -> Option<()> {
+        self.digest = body.try_get_u64_le().ok()?;
+        self.members = Cluster::decode(body)?;
+        Some(())
+    }
+
     fn decode_end(&mut self, mut body: Bytes) -> Option<()> {
         let counts = (body.try_get_u64_le().ok()?, body.try_get_u64_le().ok()?);
         self.done = counts == (to_u64(self.records.len()), to_u64(self.leases.len()));
@@ -231,7 +248,13 @@ impl Reader {
         let mut store =
             Store::restore(self.records, header.revision, header.compacted).ok_or(corrupt)?;
         store.resume_sweep(header.sweep);
-        let mut state = StateMachine { store, time: header.time, ..StateMachine::default() };
+        let mut state = StateMachine {
+            store,
+            time: header.time,
+            cluster: self.members,
+            digest: self.digest,
+            ..StateMachine::default()
+        };
         for lease in self.leases {
             state.lessor.grant(lease).map_err(|_| corrupt)?;
         }

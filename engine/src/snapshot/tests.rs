@@ -25,7 +25,7 @@ use crate::state_machine::{AlarmKind, StateMachine};
 const CLUSTER: ClusterId = ClusterId(0x0123_4567_89ab_cdef);
 
 const POSITION: Position =
-    Position { index: Index(9), term: Term(4), log_start: Lsn(8192), log_promise: Lsn(12288) };
+    Position { index: Index(9), term: Term(4), log_start: Lsn(8192), log_promise: Lsn(12288), vote: (Term(5), MemberId(6)) };
 
 /// Some of everything: versions, a tombstone, two leases, two alarms, a sweep half-way.
 fn state() -> StateMachine {

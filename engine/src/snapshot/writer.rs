@@ -8,6 +8,7 @@ use super::{
     CHUNK_BYTES_GOAL, CHUNK_HEADER_BYTES, FORMAT, MAGIC, NO_SWEEP, Position, Section,
     chunk_checksum,
 };
+use crate::cluster::Cluster;
 use crate::convert::to_u64;
 use crate::cow::CowTree;
 use crate::ids::{ClusterId, LeaseId};
@@ -25,6 +26,8 @@ pub struct SnapshotWriter {
     sweep: Option<Sweep>,
     leases: CowTree<Lease>,
     alarms: Alarms,
+    members: Cluster,
+    digest: u64,
     time: ClusterTime,
     next: Next,
     sequence: u32,
@@ -38,6 +41,7 @@ enum Next {
     Records { from: Revision },
     Leases { after: Option<LeaseId> },
     Alarms,
+    Cluster,
     End,
     Nothing,
 }
@@ -52,6 +56,8 @@ impl SnapshotWriter {
             sweep: state.store.sweeping(),
             leases: state.lessor.leases(),
             alarms: state.alarms.clone(),
+            members: state.cluster.clone(),
+            digest: state.digest,
             time: state.time,
             next: Next::Header,
             sequence: 0,
@@ -86,8 +92,14 @@ impl SnapshotWriter {
                     body.push(kind.to_byte());
                     body.extend_from_slice(&member.0.to_le_bytes());
                 }
-                self.next = Next::End;
+                self.next = Next::Cluster;
                 Section::Alarms
+            }
+            Next::Cluster => {
+                body.extend_from_slice(&self.digest.to_le_bytes());
+                self.members.encode(&mut body);
+                self.next = Next::End;
+                Section::Cluster
             }
             Next::End => {
                 body.extend_from_slice(&self.records.to_le_bytes());
@@ -131,6 +143,8 @@ impl SnapshotWriter {
             sweep.cursor.main.cast_unsigned(),
             u64::from(sweep.cursor.sub),
             sweep.end.cast_unsigned(),
+            self.position.vote.0.0,
+            self.position.vote.1.0,
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }

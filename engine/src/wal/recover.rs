@@ -67,6 +67,9 @@ pub struct Recovered {
     pub segments: Vec<(SegmentSeq, Lsn, Index)>,
     /// Where a torn tail was cut, if one was.
     pub torn: Option<Place>,
+    /// What was read last contradicts the snapshot: it came from a leader, and the crash came before the log could
+    /// say so. Such entries were never committed, and are passed over.
+    pub contradicts: bool,
 }
 
 /// A place in the files of the log.
@@ -262,6 +265,7 @@ pub fn recover(source: &mut dyn LogSource, known: Known) -> Result<Recovered, Re
         last_seq: segments.last().map_or(SegmentSeq(0), |segment| segment.file.seq),
         segments: Vec::new(),
         torn: None,
+        contradicts: false,
     };
     let Some(first) = used.iter().rposition(|(_, header)| header.base <= known.start) else {
         if used.is_empty() && known.promise == Lsn(0) {
@@ -402,11 +406,16 @@ fn headers_in_blank_file(
 
 /// Takes a batch into the log.
 fn take(log: &mut Recovered, known: Known, batch: Batch, place: Place) -> Result<(), RecoverError> {
+    let header = &batch.header;
+    if log.restart.is_none() && known.index > Index(0) && header.first_index == known.index.next() {
+        log.contradicts = header.prev_term != known.term;
+    }
     for record in batch.records.map_err(|why| RecoverError::Malformed { place, why })? {
         match record {
             Record::Entry(entry) => take_entry(log, known, entry, place)?,
             Record::Restart { index, term } => {
                 log.entries.clear();
+                log.contradicts = false;
                 log.restart = Some((index, term));
             }
         }
@@ -429,6 +438,12 @@ fn take_entry(
     if entry.index <= covered {
         // The snapshot covers it; but what was read beyond it has been replaced.
         log.entries.clear();
+        if log.restart.is_none() && entry.index == known.index {
+            log.contradicts = entry.term != known.term;
+        }
+        return Ok(());
+    }
+    if log.contradicts {
         return Ok(());
     }
     let next = last_index(log, known).next();

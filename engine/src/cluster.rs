@@ -1,0 +1,485 @@
+//! The members, as all of them agree: who votes, who learns, where each is reached, who is gone for ever.
+//!
+//! There is one record of this, and it is part of the replicated state: hashed, in every snapshot, changed by entries
+//! only. Raft's own [`Membership`] is the part of it that counts votes; an entry that changes it carries the new one
+//! and, behind it, the [`Change`] for the rest, so the two cannot part.
+//!
+//! What a request asks for is judged once, by the leader ([`Cluster::plan`]), while no other change is under way;
+//! what was planned is then applied without question, because Raft obeys it in any case.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::{Buf, BufMut, Bytes};
+use prost::Message;
+use prost::encoding::{decode_varint, encode_varint};
+
+use crate::api::Error;
+use crate::api::etcdserverpb::Member;
+use crate::convert::to_u64;
+use crate::ids::MemberId;
+use crate::peer::Incarnation;
+use crate::raft::membership::Membership;
+
+/// The members of a cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cluster {
+    membership: Membership,
+    /// Exactly those who are in the membership.
+    records: BTreeMap<MemberId, Record>,
+    /// Who was removed. An id is never used again.
+    removed: BTreeSet<MemberId>,
+    /// The version that all members have at least, as `X.Y`; empty until the first leader said so.
+    version: String,
+}
+
+/// What is known of a member beside whether it votes.
+#[derive(Clone, PartialEq, Message)]
+pub struct Record {
+    /// Its id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Its name; empty until it was started.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Where its peers reach it.
+    #[prost(string, repeated, tag = "3")]
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; none until it was started.
+    #[prost(string, repeated, tag = "4")]
+    pub client_urls: Vec<String>,
+    /// Its latest start that the cluster knows of ([`Incarnation`]).
+    #[prost(uint64, tag = "5")]
+    pub incarnation: u64,
+    /// Its version, as `X.Y.Z`.
+    #[prost(string, tag = "6")]
+    pub version: String,
+    /// It voted before its disk was lost, and will again when it has caught up.
+    #[prost(bool, tag = "7")]
+    pub returns: bool,
+}
+
+/// A change of the members.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A member comes, unstarted; as a learner or as a voter, the membership says.
+    Add(Record),
+    /// A member goes, for ever.
+    Remove(MemberId),
+    /// A learner votes from now on.
+    Promote(MemberId),
+    /// A member is reached elsewhere.
+    Update(MemberId, Vec<String>),
+    /// A member has started: its name, client URLs, incarnation and version count.
+    Publish(Record),
+    /// A member's disk is not the one that made its promises: it learns, and counts for nothing until it has caught
+    /// up.
+    Forget(MemberId),
+    /// Every member but one is gone, because the operator of that one says so (`--force-new-cluster`).
+    Only(MemberId),
+    /// All members have at least this version.
+    Version(String),
+}
+
+/// What is asked of the members.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// Add one.
+    Add {
+        /// The id that it is to have.
+        id: MemberId,
+        /// Where its peers will reach it: valid URLs, sorted.
+        peer_urls: Vec<String>,
+        /// Whether it only learns, at first.
+        learner: bool,
+    },
+    /// Remove one.
+    Remove(MemberId),
+    /// Let a learner vote.
+    Promote(MemberId),
+    /// Reach one elsewhere.
+    Update(MemberId, Vec<String>),
+}
+
+/// What a leader knows that decides about a wish.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// Whether to refuse what would endanger the quorum (`--strict-reconfig-check`).
+    pub strict: bool,
+    /// How many learners there may be.
+    pub learners_max: usize,
+    /// The members that answer, the leader itself included.
+    pub active: BTreeSet<MemberId>,
+    /// The members whose log is nearly as long as the leader's: nine tenths.
+    pub ready: BTreeSet<MemberId>,
+}
+
+impl Change {
+    /// Appends the change as bytes: `u8 kind │ body`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let id_only = |id: &MemberId| Record { id: id.0, ..Record::default() };
+        let (kind, record) = match self {
+            Self::Add(record) => (ADD, record.clone()),
+            Self::Remove(id) => (REMOVE, id_only(id)),
+            Self::Promote(id) => (PROMOTE, id_only(id)),
+            Self::Update(id, peer_urls) => {
+                (UPDATE, Record { peer_urls: peer_urls.clone(), ..id_only(id) })
+            }
+            Self::Publish(record) => (PUBLISH, record.clone()),
+            Self::Forget(id) => (FORGET, id_only(id)),
+            Self::Only(id) => (ONLY, id_only(id)),
+            Self::Version(version) => {
+                (VERSION, Record { version: version.clone(), ..Record::default() })
+            }
+        };
+        out.push(kind);
+        record.encode(out).expect("memory grows");
+    }
+
+    /// Reads a change; `None` if these bytes are none.
+    pub fn decode(mut bytes: Bytes) -> Option<Self> {
+        let kind = bytes.try_get_u8().ok()?;
+        let record = Record::decode(bytes).ok()?;
+        let id = MemberId(record.id);
+        Some(match kind {
+            ADD => Self::Add(record),
+            REMOVE => Self::Remove(id),
+            PROMOTE => Self::Promote(id),
+            UPDATE => Self::Update(id, record.peer_urls),
+            PUBLISH => Self::Publish(record),
+            FORGET => Self::Forget(id),
+            ONLY => Self::Only(id),
+            VERSION => Self::Version(record.version),
+            _ => return None,
+        })
+    }
+}
+
+impl Wish {
+    /// The wish as bytes, for the leader of another member.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let change = match self {
+            Self::Add { id, peer_urls, learner } => Change::Add(Record {
+                id: id.0,
+                peer_urls: peer_urls.clone(),
+                returns: *learner,
+                ..Record::default()
+            }),
+            Self::Remove(id) => Change::Remove(*id),
+            Self::Promote(id) => Change::Promote(*id),
+            Self::Update(id, urls) => Change::Update(*id, urls.clone()),
+        };
+        change.encode(out);
+    }
+
+    /// Reads a wish; `None` if these bytes are none.
+    pub fn decode(bytes: Bytes) -> Option<Self> {
+        match Change::decode(bytes)? {
+            Change::Add(record) => Some(Self::Add {
+                id: MemberId(record.id),
+                peer_urls: record.peer_urls,
+                learner: record.returns,
+            }),
+            Change::Remove(id) => Some(Self::Remove(id)),
+            Change::Promote(id) => Some(Self::Promote(id)),
+            Change::Update(id, urls) => Some(Self::Update(id, urls)),
+            Change::Publish(_) | Change::Forget(_) | Change::Only(_) | Change::Version(_) => None,
+        }
+    }
+}
+
+const ADD: u8 = 1;
+const REMOVE: u8 = 2;
+const PROMOTE: u8 = 3;
+const UPDATE: u8 = 4;
+const PUBLISH: u8 = 5;
+const FORGET: u8 = 6;
+const ONLY: u8 = 7;
+const VERSION: u8 = 8;
+
+impl Cluster {
+    /// A cluster that begins with these voters.
+    pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
+        let records: BTreeMap<_, _> =
+            records.into_iter().map(|record| (MemberId(record.id), record)).collect();
+        let membership = Membership::new(records.keys().copied());
+        Self { membership, records, ..Self::default() }
+    }
+
+    /// Who votes and who learns.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// All members, ascending by id.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// A member.
+    pub fn record(&self, id: MemberId) -> Option<&Record> {
+        self.records.get(&id)
+    }
+
+    /// Whether a member was removed, and counts no more.
+    pub fn is_removed(&self, id: MemberId) -> bool {
+        self.removed.contains(&id) && !self.membership.contains(id)
+    }
+
+    /// The members that were removed, ascending.
+    pub fn removed(&self) -> impl Iterator<Item = MemberId> {
+        self.removed.iter().copied()
+    }
+
+    /// The version that all members have at least, as `X.Y`; empty until it was agreed on.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The incarnation of a member that the cluster knows.
+    pub fn incarnation(&self, id: MemberId) -> Incarnation {
+        self.records.get(&id).map_or(Incarnation::NONE, |record| Incarnation(record.incarnation))
+    }
+
+    /// The members as clients see them.
+    pub fn to_messages(&self) -> Vec<Member> {
+        self.records.values().map(|record| self.to_message(record)).collect()
+    }
+
+    fn to_message(&self, record: &Record) -> Member {
+        Member {
+            id: record.id,
+            name: record.name.clone(),
+            peer_urls: record.peer_urls.clone(),
+            client_urls: record.client_urls.clone(),
+            is_learner: self.membership.is_learner(MemberId(record.id)),
+        }
+    }
+
+    /// A member as clients see it.
+    pub fn message_of(&self, id: MemberId) -> Option<Member> {
+        self.records.get(&id).map(|record| self.to_message(record))
+    }
+
+    /// What a wish leads to, with the new membership if that changes; the checks are etcd's, in its order.
+    ///
+    /// # Errors
+    /// If the wish makes no sense, or is dangerous and that is to be refused.
+    pub fn plan(
+        &self,
+        wish: &Wish,
+        circumstances: &Circumstances,
+    ) -> Result<(Change, Option<Membership>), Error> {
+        match wish {
+            Wish::Add { id, peer_urls, learner } => {
+                self.plan_add(*id, peer_urls, *learner, circumstances)
+            }
+            Wish::Remove(id) => self.plan_remove(*id, circumstances),
+            Wish::Promote(id) => self.plan_promote(*id, circumstances),
+            Wish::Update(id, urls) => {
+                if !self.records.contains_key(id) {
+                    return Err(Error::MemberNotFound);
+                }
+                self.check_urls(urls, Some(*id))?;
+                Ok((Change::Update(*id, urls.clone()), None))
+            }
+        }
+    }
+
+    fn plan_add(
+        &self,
+        id: MemberId,
+        peer_urls: &[String],
+        learner: bool,
+        circumstances: &Circumstances,
+    ) -> Result<(Change, Option<Membership>), Error> {
+        if circumstances.strict {
+            if !learner && !self.may_grow() {
+                return Err(Error::MemberNotEnoughStarted);
+            }
+            if !self.is_healthy(self.membership.incoming(), circumstances) {
+                return Err(Error::Unhealthy);
+            }
+        }
+        if self.records.contains_key(&id) || self.is_removed(id) {
+            return Err(Error::MemberExist);
+        }
+        self.check_urls(peer_urls, None)?;
+        let (mut voters, mut learners) = self.sets();
+        if learner {
+            if learners.len() >= circumstances.learners_max {
+                return Err(Error::TooManyLearners);
+            }
+            learners.insert(id);
+        } else {
+            voters.insert(id);
+        }
+        let record = Record { id: id.0, peer_urls: peer_urls.to_vec(), ..Record::default() };
+        Ok((Change::Add(record), Some(self.membership.to(voters, learners))))
+    }
+
+    fn plan_remove(
+        &self,
+        id: MemberId,
+        circumstances: &Circumstances,
+    ) -> Result<(Change, Option<Membership>), Error> {
+        let (mut voters, mut learners) = self.sets();
+        if circumstances.strict && !learners.contains(&id) {
+            let rest: Vec<_> = voters.iter().copied().filter(|voter| *voter != id).collect();
+            let started = rest.iter().filter(|voter| self.is_started(**voter)).count();
+            if started < rest.len() / 2 + 1 {
+                return Err(Error::MemberNotEnoughStarted);
+            }
+            // One that is down is no part of the quorum, so it can go.
+            let goes_down = circumstances.active.contains(&id);
+            if goes_down && !self.is_healthy(rest.into_iter(), circumstances) {
+                return Err(Error::Unhealthy);
+            }
+        }
+        if !voters.remove(&id) && !learners.remove(&id) {
+            return Err(Error::MemberNotFound);
+        }
+        if voters.is_empty() {
+            return Err(Error::MemberNotEnoughStarted);
+        }
+        Ok((Change::Remove(id), Some(self.membership.to(voters, learners))))
+    }
+
+    fn plan_promote(
+        &self,
+        id: MemberId,
+        circumstances: &Circumstances,
+    ) -> Result<(Change, Option<Membership>), Error> {
+        let (mut voters, mut learners) = self.sets();
+        if !self.records.contains_key(&id) {
+            return Err(Error::MemberNotFound);
+        }
+        if !learners.remove(&id) {
+            return Err(Error::MemberNotLearner);
+        }
+        if !circumstances.ready.contains(&id) {
+            return Err(Error::LearnerNotReady);
+        }
+        voters.insert(id);
+        let started = voters.iter().filter(|voter| **voter == id || self.is_started(**voter));
+        if circumstances.strict && started.count() < voters.len() / 2 + 1 {
+            return Err(Error::MemberNotEnoughStarted);
+        }
+        Ok((Change::Promote(id), Some(self.membership.to(voters, learners))))
+    }
+
+    /// The membership in which a voter only learns; `None` if nobody else votes.
+    pub fn plan_forget(&self, id: MemberId) -> Option<(Change, Membership)> {
+        let (mut voters, mut learners) = self.sets();
+        voters.remove(&id);
+        learners.insert(id);
+        let membership = (!voters.is_empty()).then(|| self.membership.to(voters, learners))?;
+        Some((Change::Forget(id), membership))
+    }
+
+    fn sets(&self) -> (BTreeSet<MemberId>, BTreeSet<MemberId>) {
+        (self.membership.incoming().collect(), self.membership.learners().collect())
+    }
+
+    fn is_started(&self, id: MemberId) -> bool {
+        self.records.get(&id).is_some_and(|record| !record.name.is_empty())
+    }
+
+    /// Whether one voter more, unstarted, leaves a quorum of started ones; a cluster of one may always grow.
+    fn may_grow(&self) -> bool {
+        let voters: Vec<_> = self.membership.incoming().collect();
+        let started = voters.iter().filter(|voter| self.is_started(**voter)).count();
+        started == 1 && voters.len() == 1 || started > voters.len().div_ceil(2)
+    }
+
+    fn is_healthy(
+        &self,
+        voters: impl Iterator<Item = MemberId>,
+        circumstances: &Circumstances,
+    ) -> bool {
+        let voters: Vec<_> = voters.collect();
+        let active = voters.iter().filter(|voter| circumstances.active.contains(voter)).count();
+        active > voters.len() / 2
+    }
+
+    fn check_urls(&self, urls: &[String], but: Option<MemberId>) -> Result<(), Error> {
+        let others = self.records.values().filter(|record| Some(MemberId(record.id)) != but);
+        let mut taken = others.flat_map(|record| &record.peer_urls);
+        if taken.any(|url| urls.contains(url)) { Err(Error::PeerUrlExist) } else { Ok(()) }
+    }
+
+    /// Applies a change that was planned, with the membership that its entry carries, if it does.
+    ///
+    /// Total: what the leader planned in other circumstances than it thought changes what it can.
+    pub fn apply(&mut self, change: Option<Change>, membership: Option<Membership>) {
+        match change {
+            None => {}
+            Some(Change::Add(record)) => {
+                self.records.insert(MemberId(record.id), record);
+            }
+            Some(Change::Remove(id)) => {
+                self.removed.insert(id);
+            }
+            Some(Change::Promote(id)) => self.edit(id, |record| record.returns = false),
+            Some(Change::Update(id, urls)) => self.edit(id, |record| record.peer_urls = urls),
+            Some(Change::Publish(news)) => self.edit(MemberId(news.id), |record| {
+                record.name = news.name;
+                record.client_urls = news.client_urls;
+                record.incarnation = news.incarnation;
+                record.version = news.version;
+            }),
+            Some(Change::Forget(id)) => self.edit(id, |record| {
+                record.incarnation = 0;
+                record.returns = true;
+            }),
+            Some(Change::Only(id)) => {
+                self.removed.extend(self.records.keys().copied().filter(|other| *other != id));
+            }
+            Some(Change::Version(version)) => self.version = version,
+        }
+        if let Some(membership) = membership {
+            self.membership = membership;
+            let membership = &self.membership;
+            self.records.retain(|id, _| membership.contains(*id));
+        }
+    }
+
+    /// Appends everything as bytes; docs/format.md says which.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.membership.encode(out);
+        for set in [to_u64(self.records.len()), to_u64(self.removed.len())] {
+            encode_varint(set, out);
+        }
+        for record in self.records.values() {
+            record.encode_length_delimited(out).expect("memory grows");
+        }
+        self.removed.iter().for_each(|id| out.put_u64_le(id.0));
+        out.put_slice(self.version.as_bytes());
+    }
+
+    /// Reads what [`Cluster::encode`] gave; `None` if these bytes are none.
+    pub fn decode(mut bytes: Bytes) -> Option<Self> {
+        let membership = Membership::decode(&mut bytes)?;
+        let records_count = decode_varint(&mut bytes).ok()?;
+        let removed_count = decode_varint(&mut bytes).ok()?;
+        let mut records = BTreeMap::new();
+        for _ in 0..records_count {
+            let record = Record::decode_length_delimited(&mut bytes).ok()?;
+            records.insert(MemberId(record.id), record);
+        }
+        let mut removed = BTreeSet::new();
+        for _ in 0..removed_count {
+            removed.insert(MemberId(bytes.try_get_u64_le().ok()?));
+        }
+        let version = String::from_utf8(bytes.to_vec()).ok()?;
+        let agree = membership.members().eq(records.keys().copied());
+        agree.then_some(Self { membership, records, removed, version })
+    }
+
+    fn edit(&mut self, id: MemberId, edit: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.records.get_mut(&id) {
+            edit(record);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What members say to each other.
+//!
+//! Most of it is Raft's ([`crate::raft::message`]). Beside that, members pass on what clients asked of one that does
+//! not lead, ask from where on a read is current, compare their states, and bring each other snapshots. All of it
+//! may be lost, doubled, late or out of order; none of it is believed further than its own checks go.
+//!
+//! # Who is who
+//!
+//! A member's id stands for a promise: what this member voted for and acknowledged is on its disk. A disk that was
+//! wiped, or set back to an older copy, breaks that promise without knowing. So each start of a member has an
+//! [`Incarnation`], each member's latest one is part of the replicated state, and every message says which one its
+//! sender knows of its receiver ([`Known`]). What a member does about it is in [`crate::replica`], `trust.rs`.
+//!
+//! # Limits
+//!
+//! A member with a valid identity that lies is not defended against, beyond that it cannot crash the others.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::api::Error;
+use crate::ids::MemberId;
+use crate::lease::ClusterTime;
+use crate::raft::message::LogEnd;
+use crate::raft::{self, Index, Term};
+
+/// One start of a member on one disk. Drawn at random by the driver, so that no two are the same; zero is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// None: a member that was never started, or whose disk is not to be counted on.
+    pub const NONE: Self = Self(0);
+
+    /// Whether this is one.
+    pub const fn is_some(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// What the sender of a message knows of its receiver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Known {
+    /// The sender may not have heard the latest: it does not lead, or not for long enough.
+    #[default]
+    Unsure,
+    /// The cluster's latest word about the receiver: its incarnation, or none if it never said that it had started.
+    Settled(Incarnation),
+}
+
+/// A message from one member to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub from: MemberId,
+    /// To whom.
+    pub to: MemberId,
+    /// What the sender knows of the receiver.
+    pub known: Known,
+    /// What is said.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// About the log.
+    Raft {
+        /// The sender's term, see [`raft::message::Message::term`].
+        term: Term,
+        /// What it says.
+        body: raft::message::Body,
+    },
+    /// "Propose these." To the leader of `term`, and to none other: so whoever passes something on knows that it
+    /// is lost once a later term has begun.
+    Propose {
+        /// The term.
+        term: Term,
+        /// The sender's incarnation: numbers of different ones do not meet.
+        incarnation: Incarnation,
+        /// What to propose, ascending by number.
+        proposals: Vec<Proposal>,
+    },
+    /// A proposal will not be made.
+    Refused {
+        /// Its number.
+        number: u64,
+        /// Why.
+        error: Error,
+    },
+    /// "From which index on is a read current that begins now?"
+    ReadIndex {
+        /// How the answer must name the question.
+        token: u64,
+    },
+    /// The answer to [`Body::ReadIndex`]; whoever cannot tell is silent.
+    ReadIndexAnswer {
+        /// The question.
+        token: u64,
+        /// The index that the state must include.
+        index: Index,
+        /// The cluster's time.
+        time: ClusterTime,
+    },
+    /// "My state has this digest"; from the leader, and back from whoever it was said to.
+    Digest {
+        /// The last index in it.
+        index: Index,
+        /// The digest.
+        digest: u64,
+    },
+    /// A part of a snapshot. These travel apart from all else ([`Body::is_bulk`]).
+    SnapshotPart(SnapshotPart),
+    /// Parts of a snapshot have arrived.
+    SnapshotReceived {
+        /// Which snapshot.
+        transfer: u64,
+        /// The sender may go on from here.
+        offset: u64,
+        /// Whether it is on the medium as a whole, or of no use: nothing more is to be sent.
+        done: bool,
+    },
+    /// "You are not a member any more."
+    Removed,
+    /// "You know an incarnation of me of which I know nothing": the sender's disk is not the one that made its
+    /// promises. It takes the log as before, and promises nothing until it is known by its present incarnation.
+    Forgot {
+        /// The present one.
+        incarnation: Incarnation,
+    },
+}
+
+/// Something that a member asks its leader to put into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The member's name for it, ascending within an incarnation.
+    pub number: u64,
+    /// An encoded [`Command`](crate::command::Command) without its time; or what changes the membership.
+    pub command: Bytes,
+}
+
+/// A part of a snapshot on its way to a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPart {
+    /// Names the snapshot among all that the sender sends.
+    pub transfer: u64,
+    /// What it covers.
+    pub place: LogEnd,
+    /// Where these bytes belong.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Whether they are the last.
+    pub last: bool,
+}
+
+impl Body {
+    /// Whether this must not delay anything else, and so has a connection of its own.
+    pub const fn is_bulk(&self) -> bool {
+        matches!(self, Self::SnapshotPart(_))
+    }
+}
