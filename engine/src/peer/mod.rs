@@ -45,8 +45,13 @@ pub enum Known {
     /// The sender may not have heard the latest: it does not lead, or not for long enough.
     #[default]
     Unsure,
-    /// The cluster's latest word about the receiver: its incarnation, or none if it never said that it had started.
-    Settled(Incarnation),
+    /// The leader's word, which includes everything that was committed before it led.
+    Settled {
+        /// The receiver's latest start of which the cluster heard; none: it never did, or has forgotten on purpose.
+        incarnation: Incarnation,
+        /// Up to here the receiver has acknowledged the log to this leader.
+        acknowledged: Index,
+    },
 }
 
 /// A message from one member to another.
