@@ -295,7 +295,13 @@ fn a_snapshot_says_from_where_the_log_counts() {
     let directory = Directory::new(data, None);
     fs::create_dir_all(directory.snapshots()).unwrap();
     let log_start = log.writer.start_of(Index(3));
-    let position = Position { index: Index(3), term: Term(2), log_start, log_promise: log_start, ..Position::default() };
+    let position = Position {
+        index: Index(3),
+        term: Term(2),
+        log_start,
+        log_promise: log_start,
+        ..Position::default()
+    };
     let mut writer = SnapshotWriter::new(OWNER.cluster, position, &StateMachine::default());
     let bytes: Vec<u8> = core::iter::from_fn(|| writer.next_chunk()).flatten().collect();
     fs::write(directory.snapshot(position.index), &bytes).unwrap();
