@@ -44,7 +44,7 @@ struct Sending {
     /// From where it was sent again at the peer's word: once for each place, or each part that comes out of order
     /// would call for all that are behind.
     again: Option<u64>,
-    /// All was received, but the peer is silent: it was asked whether it still has it.
+    /// The peer was silent, and asked again: what it says now is not an old word that was late.
     asked: bool,
     /// When the peer was last heard about it, and when something was last sent.
     heard: Time,
@@ -108,7 +108,7 @@ impl Sender {
         let sending = self.sendings.get_mut(&peer).filter(|s| s.transfer == word.transfer)?;
         sending.heard = now;
         // It has nothing of what it had: it was started anew.
-        let lost = sending.asked && word.offset == 0;
+        let lost = sending.asked && word.offset == 0 && sending.received > 0;
         if word.done || lost {
             let bytes = sending.made;
             self.sendings.remove(&peer);
@@ -153,8 +153,8 @@ impl Sending {
             self.next = 0;
             self.again = None;
             self.sent = now;
+            self.asked = true;
             if self.kept.is_empty() && self.writer.is_done() {
-                self.asked = true;
                 return Some(self.part(self.made, Bytes::new()));
             }
         }
