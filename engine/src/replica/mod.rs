@@ -251,6 +251,7 @@ impl Replica {
                 self.reads.push(now, reads::Asker::Shard(shard, token));
             }
             Input::Message(message) => self.hear(message),
+            Input::PeerDown(peer) => self.raft.peer_down(now, peer),
             Input::LogWritten { to } => {
                 self.wal.written(now, to);
                 self.stalled = None;
