@@ -812,7 +812,6 @@ fn restore(
     revision: i64,
     compacted: i64,
 ) -> Option<Store> {
-    use core::borrow::Borrow as _;
     let mut restore = Restore::new(revision, compacted);
     records.try_for_each(|record| restore.push(record.borrow().clone()))?;
     Some(restore.finish())
