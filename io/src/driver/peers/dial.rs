@@ -8,7 +8,6 @@ use cairn_engine::peer::hello::{Hello, Purpose, Refusal, VERSIONS, Welcome};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::link::{Lane, Link, Moment};
-use super::names::Names;
 use super::session::Session;
 use super::url::{PeerUrl, Place};
 use super::{PeerNotice, Shared, until};
@@ -74,7 +73,6 @@ pub(super) async fn send_bulk<R: Runtime>(shared: Rc<Shared>, link: Rc<Link>) {
 struct Dialer<'a> {
     shared: &'a Shared,
     link: &'a Link,
-    names: Names,
     /// Which URL to begin with.
     next: usize,
 }
@@ -110,7 +108,7 @@ impl Greeted {
 
 impl<'a> Dialer<'a> {
     fn new(shared: &'a Shared, link: &'a Link) -> Self {
-        Self { shared, link, names: Names::default(), next: 0 }
+        Self { shared, link, next: 0 }
     }
 
     /// Tries each URL and each of its addresses once, beginning with the URL that was good last.
@@ -146,13 +144,13 @@ impl<'a> Dialer<'a> {
     }
 
     async fn addresses<R: Runtime>(
-        &mut self,
+        &self,
         url: &PeerUrl,
         deadline: u64,
     ) -> io::Result<Vec<Address>> {
         match &url.place {
             Place::Tcp { host, port } => {
-                let addresses = self.names.addresses::<R>(host, *port, deadline).await?;
+                let addresses = self.link.names().addresses::<R>(host, *port, deadline).await?;
                 Ok(addresses.into_iter().map(Address::Tcp).collect())
             }
             Place::Unix(path) => Ok(vec![Address::Unix(path.clone())]),

@@ -131,7 +131,10 @@ pub enum PeerNotice {
 
 /// Makes a connection secret and its other end certain, for URLs that want TLS. Called with the connection and the host.
 #[derive(Clone)]
-pub struct Connector(Arc<dyn Fn(Connection, &str) -> Securing + Send + Sync>);
+pub struct Connector(Arc<Secure>);
+
+/// What a [`Connector`] does.
+type Secure = dyn Fn(Connection, &str) -> Securing + Send + Sync;
 
 /// A connection that is becoming secret.
 pub type Securing = Pin<Box<dyn Future<Output = io::Result<Connection>>>>;
