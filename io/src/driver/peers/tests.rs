@@ -148,10 +148,12 @@ impl Node {
             let mut inputs = inbox.inbox.take(context.waker());
             while !inputs.is_empty() {
                 for input in inputs {
-                    match input {
-                        Input::Message(message) => mail.borrow_mut().push(message),
-                        Input::PeerDown(peer) => down.borrow_mut().push(peer),
-                        other => panic!("no link says {other:?}"),
+                    if let Input::Message(message) = input {
+                        mail.borrow_mut().push(message);
+                    } else if let Input::PeerDown(peer) = input {
+                        down.borrow_mut().push(peer);
+                    } else {
+                        panic!("no link says {input:?}");
                     }
                 }
                 inputs = inbox.inbox.take(context.waker());
