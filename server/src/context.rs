@@ -195,7 +195,7 @@ impl<R: Runtime> Context<R> {
     /// Hears when there was no leader for long. There is one now, or its client would have been refused.
     fn watch_leader(&self) -> watch::Receiver<bool> {
         let inner = &self.inner;
-        inner.leaderless.send_if_modified(|leaderless| core::mem::take(leaderless));
+        inner.leaderless.send_if_modified(core::mem::take);
         if !inner.is_watched.replace(true) {
             R::spawn(look_for_leader(self.clone()));
         }

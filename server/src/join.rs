@@ -13,9 +13,9 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Instant;
 
 use cairn_engine::ids::{ClusterId, MemberId};
+use cairn_io::clock;
 use serde_json::Value;
 
 use crate::config::Config;
@@ -60,13 +60,13 @@ pub fn find(config: &Config, mut interrupted: impl FnMut()) -> Result<Identity, 
         return Err(Unknown::NobodyToAsk);
     }
     let own = texts(config.initial_cluster.urls(&config.name).unwrap_or_default());
-    let begun = Instant::now();
+    let give_up = clock::monotonic_ns() + clock::saturating_ns(PATIENCE);
     loop {
         let unknown = match attempt(&others, &own) {
             Ok(identity) => return Ok(identity),
             Err(unknown) => unknown,
         };
-        if begun.elapsed() >= PATIENCE {
+        if clock::monotonic_ns() >= give_up {
             return Err(unknown);
         }
         let peer_urls = log::list(&others.iter().map(|url| url.as_str()).collect::<Vec<_>>());
@@ -75,8 +75,7 @@ pub fn find(config: &Config, mut interrupted: impl FnMut()) -> Result<Identity, 
             remote_peer_urls = peer_urls.field(),
             "cannot join the cluster yet; will ask again"
         );
-        let pause = Instant::now() + PAUSE;
-        while Instant::now() < pause {
+        for _ in 0..LOOKS {
             thread::sleep(LOOK);
             interrupted();
         }
@@ -85,10 +84,9 @@ pub fn find(config: &Config, mut interrupted: impl FnMut()) -> Result<Identity, 
 
 /// How long to ask before giving up; then whoever started the process may start it again.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How often to look for a signal meanwhile.
+/// How often to look for a signal, and how many times between two attempts: a second together.
 const LOOK: Duration = Duration::from_millis(20);
+const LOOKS: u32 = 50;
 
 fn attempt(others: &[&Url], own: &[String]) -> Result<Identity, Unknown> {
     let mut unknown = Unknown::NobodyToAsk;

@@ -447,7 +447,7 @@ async fn leave<R: Runtime>(
         let moved = handle.ask(Request::MoveLeader(MemberId::NONE));
         match server.within(server.limits().election_timeout, moved).await {
             Some(Ok(_)) => {
-                tracing::info!(new_leader = %handle.leader(), "leadership transfer finished")
+                tracing::info!(new_leader = %handle.leader(), "leadership transfer finished");
             }
             Some(Err(error)) => tracing::info!(error = %error, "skipped leadership transfer"),
             None => tracing::warn!("leadership transfer took too long"),

@@ -265,7 +265,7 @@ impl<R: Runtime> Connection<R> {
             Asked::Engine(Request::Range(range)) if is_learner && !range.serializable => {
                 Err(Error::NotSupportedForLearner.into())
             }
-            asked => Ok(asked),
+            asked @ (Asked::Engine(_) | Asked::Answer(_)) => Ok(asked),
         });
         match asked {
             Ok(Asked::Engine(request)) => {

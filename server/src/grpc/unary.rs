@@ -1,7 +1,5 @@
 //! Unary methods: from a message to a request for the engine, or to an answer that needs none.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 use cairn_engine::MemberId;
 use cairn_engine::api::check;
@@ -18,6 +16,7 @@ use cairn_engine::api::health::{
 };
 use cairn_engine::api::{Code, Error, Request};
 use cairn_engine::cluster::Wish;
+use cairn_io::clock;
 use prost::Message;
 
 use super::frame;
@@ -206,8 +205,8 @@ pub fn read_snapshot(message: Bytes) -> Result<Request, Status> {
 /// A member that comes. Its id is made of where it is and when it came, as in etcd.
 fn add_member(request: MemberAddRequest) -> Result<Wish, Status> {
     let peer_urls = check_peer_urls(&request.peer_urls)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let id = added_member_id(&peer_urls, i64::try_from(now).unwrap_or(i64::MAX));
+    let now_s = i64::try_from(clock::wall_ns() / 1_000_000_000).expect("three centuries");
+    let id = added_member_id(&peer_urls, now_s);
     Ok(Wish::Add { id, peer_urls, learner: request.is_learner })
 }
 
