@@ -10,8 +10,13 @@ use criterion::{BatchSize, Throughput};
 fn main() {
     let mut criterion = cairn_benches::criterion();
     let state = filled();
-    let position =
-        Position { index: Index(7), term: Term(1), log_start: Lsn(0), log_promise: Lsn(0), ..Position::default() };
+    let position = Position {
+        index: Index(7),
+        term: Term(1),
+        log_start: Lsn(0),
+        log_promise: Lsn(0),
+        ..Position::default()
+    };
     let writer = || SnapshotWriter::new(ClusterId(1), position, &state);
     let chunks: Vec<Vec<u8>> = {
         let mut writer = writer();

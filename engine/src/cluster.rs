@@ -455,6 +455,7 @@ impl Cluster {
             record.encode_length_delimited(out).expect("memory grows");
         }
         self.removed.iter().for_each(|id| out.put_u64_le(id.0));
+        encode_varint(to_u64(self.version.len()), out);
         out.put_slice(self.version.as_bytes());
     }
 
@@ -471,6 +472,9 @@ impl Cluster {
         let mut removed = BTreeSet::new();
         for _ in 0..removed_count {
             removed.insert(MemberId(bytes.try_get_u64_le().ok()?));
+        }
+        if decode_varint(&mut bytes).ok()? != to_u64(bytes.len()) {
+            return None;
         }
         let version = String::from_utf8(bytes.to_vec()).ok()?;
         let agree = membership.members().eq(records.keys().copied());

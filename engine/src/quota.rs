@@ -30,7 +30,9 @@ pub(crate) fn cost(request: &Request) -> u64 {
         | Request::Defragment
         | Request::Hash
         | Request::HashKv(_)
-        | Request::Snapshot => 0,
+        | Request::Snapshot
+        | Request::Members(_)
+        | Request::MoveLeader(_) => 0,
     }
 }
 

@@ -192,7 +192,9 @@ impl Shard {
             | Request::Defragment
             | Request::Hash
             | Request::HashKv(_)
-            | Request::Snapshot => unreachable!("the replica answers these"),
+            | Request::Snapshot
+            | Request::Members(_)
+            | Request::MoveLeader(_) => unreachable!("the replica answers these"),
         };
         if let Some(unfilled) = result.as_mut().ok().and_then(Response::header_mut) {
             *unfilled = ResponseHeader {
@@ -229,6 +231,8 @@ fn is_local(request: &Request) -> bool {
         | Request::Defragment
         | Request::Hash
         | Request::HashKv(_)
-        | Request::Snapshot => false,
+        | Request::Snapshot
+        | Request::Members(_)
+        | Request::MoveLeader(_) => false,
     }
 }

@@ -121,9 +121,7 @@ impl StateMachine {
             Some(Change::Update(..)) => {
                 Response::MemberUpdate(MemberUpdateResponse { header, members })
             }
-            Some(
-                Change::Publish(_) | Change::Forget(_) | Change::Only(_) | Change::Version(_),
-            )
+            Some(Change::Publish(_) | Change::Forget(_) | Change::Only(_) | Change::Version(_))
             | None => return Applied { outcome: Ok(Outcome::Nothing), changes: Vec::new() },
         };
         unchanged(Ok(response))
@@ -369,6 +367,11 @@ impl Alarms {
         AlarmResponse { header: None, alarms: changed.map(alarm_member).into_iter().collect() }
     }
 
+    /// Whether a member has raised an alarm, or it was raised on its account.
+    pub fn is_raised_by(&self, kind: AlarmKind, member: MemberId) -> bool {
+        self.0.contains(&(kind, member))
+    }
+
     /// Whether a command may be applied while these alarms are raised.
     fn admit(&self, command: &Command) -> Result<(), Error> {
         if self.0.is_empty() {
@@ -382,10 +385,9 @@ impl Alarms {
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
             | Command::LeaseExpire(_) => true,
-            Command::LeaseRenew(_)
-            | Command::Alarm(_)
-            | Command::Members(_)
-            | Command::Tick => false,
+            Command::LeaseRenew(_) | Command::Alarm(_) | Command::Members(_) | Command::Tick => {
+                false
+            }
         };
         if writes && self.is_raised(AlarmKind::Corrupt) {
             return Err(Error::Corrupt);

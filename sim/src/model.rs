@@ -181,7 +181,8 @@ impl Model {
                 Ok(Answer::Nothing)
             }
             Command::Alarm(request) => Ok(Answer::Alarm(self.alarm(request))),
-            Command::Tick => Ok(Answer::Nothing),
+            // The model knows keys, not members.
+            Command::Members(_) | Command::Tick => Ok(Answer::Nothing),
         }
     }
 
@@ -195,7 +196,9 @@ impl Model {
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
             | Command::LeaseExpire(_) => true,
-            Command::LeaseRenew(_) | Command::Alarm(_) | Command::Tick => false,
+            Command::LeaseRenew(_) | Command::Alarm(_) | Command::Members(_) | Command::Tick => {
+                false
+            }
         };
         if changes_keys && self.is_raised(AlarmType::Corrupt) {
             return Err(Error::Corrupt);
@@ -209,6 +212,7 @@ impl Model {
             | Command::LeaseRenew(_)
             | Command::LeaseExpire(_)
             | Command::Alarm(_)
+            | Command::Members(_)
             | Command::Tick => false,
         };
         if takes_space && self.is_raised(AlarmType::Nospace) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cairn_engine::MemberId;
-use cairn_engine::raft::message::Message;
+use cairn_engine::peer::Message;
 
 use crate::random::Random;
 

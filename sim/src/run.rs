@@ -523,10 +523,25 @@ impl Run {
             Event::Role { .. } => self.leases.ceases(id),
             Event::SnapshotStarted { .. } => self.begins_snapshot(id)?,
             Event::SnapshotFinished { .. } => self.tally.snapshots += 1,
+            Event::SnapshotInstalled { .. } => self.history.installed(id),
+            Event::Diverged { member, index } => {
+                let what = format!("member {} differs at {index}, says {}", member.0, id.0);
+                return Err(Violation::new("digest", what));
+            }
+            Event::MemoryLost | Event::MemberForgotten(_) => {
+                let what = format!("member {} says {event:?}, but no disk was lost", id.0);
+                return Err(Violation::new("trust", what));
+            }
             Event::Compacted { .. }
             | Event::CompactionFinished { .. }
             | Event::LeasesExpired { .. }
-            | Event::Alarms(_) => {}
+            | Event::Alarms(_)
+            | Event::Members(_)
+            | Event::Published
+            | Event::ClusterVersion(_)
+            | Event::SnapshotSending { .. }
+            | Event::SnapshotSent { .. }
+            | Event::DiskStalled => {}
         }
         Ok(())
     }

@@ -27,7 +27,8 @@ use cairn_engine::api::etcdserverpb::{
     RangeRequest,
 };
 use cairn_engine::api::{Error, Request, Response};
-use cairn_engine::config::{Limits, Member};
+use cairn_engine::config::{Limits, Lives, Member};
+use cairn_engine::peer;
 use cairn_engine::wal::SegmentSeq;
 use cairn_engine::{ClusterId, Config, LeaseId, MemberId, RequestId, ShardId};
 
@@ -211,10 +212,12 @@ fn describe(observation: &Observation) -> (&'static str, String) {
         Observation::Event(id, event) => ("events", format!("{} {event:?}", id.0)),
         Observation::Sent(message) => (
             "messages",
-            format!(
-                "{} → {} term {} {:?}",
-                message.from.0, message.to.0, message.term, message.body
-            ),
+            match &message.body {
+                peer::Body::Raft { term, body } => {
+                    format!("{} → {} term {term} {body:?}", message.from.0, message.to.0)
+                }
+                other => format!("{} → {} {other:?}", message.from.0, message.to.0),
+            },
         ),
         Observation::Wrote(id, write) => ("log", format!("{} {write:?}", id.0)),
         Observation::Alarm(name) => ("always", format!("alarm {name}")),
@@ -299,6 +302,12 @@ pub fn config(id: MemberId, members: Vec<Member>) -> Config {
         seed: 0,
         election_timeout: Duration::from_secs(1),
         heartbeat_interval: Duration::from_millis(100),
+        name: format!("m{}", id.0),
+        client_urls: Vec::new(),
+        lives: Lives::default(),
+        force_new_cluster: false,
+        strict_reconfig_check: true,
+        learners_max: 1,
         auto_compaction: None,
         limits: Limits {
             segment_bytes: 256 << 10,

@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use cairn_engine::auto_compact::AutoCompaction;
-use cairn_engine::config::{Limits, Member};
+use cairn_engine::config::{Limits, Lives, Member};
 use cairn_engine::{ClusterId, Config, MemberId};
 
 use crate::network::Quality;
@@ -154,7 +154,7 @@ impl Swarm {
                 double_one_in: one_in(random),
                 straggle_one_in: one_in(random),
             },
-            limits: limits(random, members),
+            limits: limits(random),
             election_timeout,
             auto_compaction: auto_compaction(random),
             fault_every_ns: if random.chance(1, 6) {
@@ -183,6 +183,12 @@ impl Swarm {
             seed: 0,
             election_timeout: self.election_timeout,
             heartbeat_interval: self.election_timeout / 10,
+            name: format!("m{}", id.0),
+            client_urls: Vec::new(),
+            lives: Lives::default(),
+            force_new_cluster: false,
+            strict_reconfig_check: true,
+            learners_max: 1,
             auto_compaction: self.auto_compaction,
             limits: self.limits,
             version: "3.7.0".to_owned(),
@@ -198,17 +204,18 @@ fn size(random: &mut Random, low: u64, high: u64) -> usize {
     usize::try_from(random.magnitude(low, high)).expect("64 bits")
 }
 
-fn limits(random: &mut Random, members: u64) -> Limits {
-    // Nobody can send a snapshot to a peer yet: what a peer may need stays in memory and in the log.
-    let alone = members == 1;
+fn limits(random: &mut Random) -> Limits {
     Limits {
         request_bytes_max: size(random, 16 << 10, 1 << 20),
         proposed_bytes_max: size(random, 4 << 10, 4 << 20),
-        log_memory_bytes: if alone { size(random, 1, 1 << 20) } else { usize::MAX },
+        log_memory_bytes: size(random, 1, 1 << 20),
+        log_needed_bytes_max: size(random, 1 << 10, 4 << 20),
+        snapshot_in_flight_bytes: random.magnitude(1 << 10, 1 << 20),
+        snapshot_bytes_per_second: random.magnitude(64 << 10, 256 << 20),
         quota_bytes: random.chance(1, 5).then(|| random.magnitude(8 << 10, 256 << 10)),
         segment_bytes: random.magnitude(16 << 10, 512 << 10),
         first_segment_bytes: random.magnitude(16 << 10, 256 << 10),
-        snapshot_log_bytes: if !alone || random.chance(1, 4) {
+        snapshot_log_bytes: if random.chance(1, 4) {
             u64::MAX / 2
         } else {
             random.magnitude(8 << 10, 512 << 10)

@@ -96,7 +96,9 @@ impl Generator {
             | Request::Defragment
             | Request::Hash
             | Request::HashKv(_)
-            | Request::Snapshot => return None,
+            | Request::Snapshot
+            | Request::Members(_)
+            | Request::MoveLeader(_) => return None,
         })
     }
 

@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use cairn_engine::api::{Error, Request, Response, Route};
+use cairn_engine::config::Lives;
 use cairn_engine::event::{Event, Halt, Publication, ReadIndexAnswer};
 use cairn_engine::mvcc::View;
-use cairn_engine::raft::message::Message;
+use cairn_engine::peer::{Incarnation, Message};
 use cairn_engine::recovery::{RecoveryError, recover};
 use cairn_engine::shard::ShardConfig;
 use cairn_engine::wal::LogWrite;
@@ -80,6 +81,8 @@ struct Member {
     clock: Clock,
     disk: Disk,
     lives: u64,
+    /// The starts that its disk knows of.
+    known_lives: Vec<Incarnation>,
     process: Option<Process>,
     /// The replica of the process that crashed last.
     corpse: Option<Replica>,
@@ -186,6 +189,7 @@ impl World {
             clock,
             disk: Disk::default(),
             lives: 0,
+            known_lives: Vec::new(),
             process: None,
             corpse: None,
             stalled_until_ns: 0,
@@ -241,7 +245,9 @@ impl World {
         let member = self.member(id);
         assert!(member.process.is_none(), "a member runs once");
         member.lives += 1;
-        let config = Config { seed, ..member.config.clone() };
+        let lives = Lives { now: Incarnation(seed | 1), before: member.known_lives.clone() };
+        member.known_lives.push(lives.now);
+        let config = Config { seed, lives, ..member.config.clone() };
         let recovery = match recover(&mut member.disk, config.cluster, config.id) {
             Ok(recovery) => recovery,
             Err(error) => {
@@ -617,6 +623,7 @@ impl World {
                 self.observed.push_back(Observation::Published(life.member, publication));
             }
             Output::ReadIndex(answer) => self.answer_read(life, answer),
+            Output::Peers(_) | Output::Known(_) => {}
             Output::Event(event) => self.observed.push_back(Observation::Event(life.member, event)),
             Output::Halt(halt) => {
                 self.observed.push_back(Observation::Halted(life.member, halt));

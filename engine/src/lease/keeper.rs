@@ -45,10 +45,9 @@ impl Keeper {
         self.expiring = false;
     }
 
-    /// Lets go of the clock; returns who waited for a renewal that was not proposed.
-    pub fn stop_leading(&mut self) -> Renewals {
+    /// Lets go of the clock. Renewals are for whoever leads next.
+    pub fn stop_leading(&mut self) {
         self.clock = None;
-        core::mem::take(&mut self.renewals)
     }
 
     /// The time for an entry that is proposed now.

@@ -16,6 +16,7 @@
 //! A member with a valid identity that lies is not defended against, beyond that it cannot crash the others.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -45,8 +46,13 @@ pub enum Known {
     /// The sender may not have heard the latest: it does not lead, or not for long enough.
     #[default]
     Unsure,
-    /// The cluster's latest word about the receiver: its incarnation, or none if it never said that it had started.
-    Settled(Incarnation),
+    /// The leader's word, which includes everything that was committed before it led.
+    Settled {
+        /// The receiver's latest start of which the cluster heard; none: it never did, or has forgotten on purpose.
+        incarnation: Incarnation,
+        /// Up to here the receiver has acknowledged the log to this leader.
+        acknowledged: Index,
+    },
 }
 
 /// A message from one member to another.
@@ -141,7 +147,7 @@ pub struct Proposal {
 }
 
 /// A part of a snapshot on its way to a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SnapshotPart {
     /// Names the snapshot among all that the sender sends.
     pub transfer: u64,
@@ -159,5 +165,13 @@ impl Body {
     /// Whether this must not delay anything else, and so has a connection of its own.
     pub const fn is_bulk(&self) -> bool {
         matches!(self, Self::SnapshotPart(_))
+    }
+}
+
+impl fmt::Debug for SnapshotPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { transfer, place, offset, bytes, last } = self;
+        let end = if *last { ", the last" } else { "" };
+        write!(f, "SnapshotPart({transfer:x} of {place:?}: {offset}+{}{end})", bytes.len())
     }
 }

@@ -332,6 +332,19 @@ impl Leader {
             .extend(self.reads.drain(..).map(|read| ReadReady { token: read.token, index: None }));
     }
 
+    /// Up to where a member acknowledged the log.
+    pub(super) fn acknowledged(&self, peer: MemberId) -> Index {
+        self.progress.get(&peer).map_or(Index(0), Progress::matched)
+    }
+
+    /// Forgets what a member acknowledged.
+    pub(super) fn forget(&mut self, core: &Core, now: Time, peer: MemberId) {
+        let next = core.log.last_index().next();
+        if let Some(progress) = self.progress.get_mut(&peer).filter(|p| p.matched() > Index(0)) {
+            *progress = Progress::new(next, now);
+        }
+    }
+
     /// Notes that a member was not brought a snapshot.
     pub(super) fn snapshot_failed(&mut self, peer: MemberId) {
         if let Some(progress) = self.progress.get_mut(&peer) {

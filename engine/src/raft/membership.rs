@@ -230,7 +230,8 @@ mod tests {
         }
         let nobody = Membership::default().to_entry(b"");
         assert_eq!(Membership::from_entry(nobody), None, "a cluster has a voter");
-        let huge = Bytes::from_static(&[10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
+        let huge =
+            Bytes::from_static(&[10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]);
         assert_eq!(Membership::from_entry(huge), None);
     }
 }

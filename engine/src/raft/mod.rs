@@ -313,6 +313,17 @@ impl Raft {
         Self { core, role }
     }
 
+    /// Lets this member alone decide, whatever its log says: for an operator who has lost all others for ever. What is
+    /// in the log must be taken for committed.
+    ///
+    /// # Panics
+    /// If something in the log is not.
+    pub fn force_membership(&mut self, membership: Membership, now: Time) {
+        assert_eq!(self.core.hard_state.commit, self.core.log.last_index(), "all is committed");
+        self.core.membership = membership;
+        self.role = Role::Follower(Follower::new(&mut self.core, now));
+    }
+
     /// Takes a message of a peer, or one of this member's own promises after it became durable.
     ///
     /// Any message is safe to take: what makes no sense is dropped.
@@ -561,6 +572,21 @@ impl Raft {
     /// A member that needs a snapshot, because the entries that it lacks are gone.
     pub fn poll_snapshot_wanted(&mut self) -> Option<MemberId> {
         self.core.snapshots_wanted.pop_front()
+    }
+
+    /// Up to where a member acknowledged the log, if this one leads and knows.
+    pub fn acknowledged(&self, peer: MemberId) -> Index {
+        match &self.role {
+            Role::Leader(leader) => leader.acknowledged(peer),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => Index(0),
+        }
+    }
+
+    /// Forgets what a member acknowledged: its disk has forgotten it, too.
+    pub fn forget(&mut self, now: Time, peer: MemberId) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.forget(&self.core, now, peer);
+        }
     }
 
     /// Notes that a member was not brought a snapshot.

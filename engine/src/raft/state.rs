@@ -83,8 +83,7 @@ impl Core {
 
     /// The first change of membership above the commit index, up to `last`.
     pub(super) fn first_change(&self, last: Index) -> Option<Index> {
-        let is_change =
-            |entry: &&Entry| entry.kind == EntryKind::Membership && entry.index <= last;
+        let is_change = |entry: &&Entry| entry.kind == EntryKind::Membership && entry.index <= last;
         self.log.iter_from(self.hard_state.commit.next()).find(is_change).map(|entry| entry.index)
     }
 

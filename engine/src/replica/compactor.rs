@@ -25,6 +25,11 @@ impl Compactor {
         self.waiting.push(id);
     }
 
+    /// Another state took the place of the one that was swept: who waits, waits for what that one sweeps.
+    pub(super) fn forget(&mut self) {
+        self.removed = 0;
+    }
+
     /// Sweeps a slice; what came to its end.
     pub(super) fn sweep(&mut self, store: &mut Store, changes_max: usize) -> Option<Finished> {
         let revision = store.sweeping()?.end;

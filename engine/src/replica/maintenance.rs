@@ -5,13 +5,13 @@ use alloc::boxed::Box;
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::etcdserverpb::{
     AlarmRequest, DefragmentResponse, HashKvResponse, HashResponse, LeaseLeasesResponse,
-    LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, Member, MemberListResponse,
+    LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberListResponse,
     StatusResponse,
 };
 use crate::api::response::StatusAnswer;
 use crate::api::{Error, Request, Response};
-use crate::config;
 use crate::ids::{LeaseId, MemberId};
+use crate::lease::ClusterTime;
 use crate::mvcc::View;
 use crate::raft::{Index, RoleName, Term};
 use crate::snapshot::etcd::{EtcdSnapshot, EtcdState};
@@ -58,7 +58,7 @@ impl Replica {
             last: self.raft.log().last_index(),
             commit: self.raft.hard_state().commit,
             applied: self.applied.index,
-            pending: self.proposals.len(),
+            pending: self.proposals.len() + self.forwards.len(),
             leases: self.state.lessor.len(),
             keys: self.state.store.key_count(),
             revision: self.state.store.revision(),
@@ -82,16 +82,21 @@ impl Replica {
         &self.raft
     }
 
-    pub(super) fn answer_locally(&self, request: &Request) -> Result<Response, Error> {
+    /// Answers from what the member knows; the cluster's time is `time` at least.
+    pub(super) fn answer_locally(
+        &self,
+        request: &Request,
+        time: ClusterTime,
+    ) -> Result<Response, Error> {
         match request {
-            Request::LeaseTimeToLive(request) => Ok(self.time_to_live(request)),
+            Request::LeaseTimeToLive(request) => Ok(self.time_to_live(request, time)),
             Request::LeaseLeases => {
                 let status = |lease: &crate::lease::Lease| LeaseStatus { id: lease.id.0 };
                 let leases = self.state.lessor.by_deadline().map(status).collect();
                 Ok(Response::LeaseLeases(LeaseLeasesResponse { header: None, leases }))
             }
             Request::MemberList(_) => {
-                let members = self.config.members.iter().map(to_message).collect();
+                let members = self.state.cluster.to_messages();
                 Ok(Response::MemberList(MemberListResponse { header: None, members }))
             }
             Request::Status => {
@@ -131,7 +136,9 @@ impl Replica {
             | Request::LeaseGrant(_)
             | Request::LeaseRevoke(_)
             | Request::LeaseKeepAlive(_)
-            | Request::Alarm(_) => unreachable!("not answered from local knowledge"),
+            | Request::Alarm(_)
+            | Request::Members(_)
+            | Request::MoveLeader(_) => unreachable!("not answered from local knowledge"),
         }
     }
 
@@ -139,7 +146,7 @@ impl Replica {
         EtcdState {
             cluster: self.config.cluster,
             member: self.config.id,
-            members: self.config.members.clone(),
+            members: self.state.cluster.to_messages(),
             version: self.config.version.clone(),
             applied: (self.applied.index, self.applied.term),
             view: self.state.store.view(),
@@ -150,9 +157,9 @@ impl Replica {
         }
     }
 
-    fn time_to_live(&self, request: &LeaseTimeToLiveRequest) -> Response {
+    fn time_to_live(&self, request: &LeaseTimeToLiveRequest, time: ClusterTime) -> Response {
         let id = LeaseId(request.id);
-        let now = self.keeper.time(self.now, self.state.time);
+        let now = self.keeper.time(self.now, self.state.time).max(time);
         // A lease that is past its deadline has ended, though its entry is yet to come.
         let lease = self.state.lessor.get(id).filter(|lease| lease.deadline > now);
         let mut response = LeaseTimeToLiveResponse {
@@ -187,6 +194,7 @@ impl Replica {
             raft_term: status.term.0,
             raft_applied_index: status.applied.0,
             errors: no_leader.into_iter().chain(self.state.alarms.iter().map(alarm)).collect(),
+            is_learner: self.state.cluster.membership().is_learner(self.config.id),
             storage_version: storage_version(&self.config.version),
             db_size_quota: self
                 .config
@@ -195,6 +203,33 @@ impl Replica {
                 .map_or(0, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
             ..StatusResponse::default()
         }
+    }
+}
+
+/// Whether a request is answered from what the member knows, once it knows everything that was committed when the
+/// request came.
+pub(super) fn needs_read_index(request: &Request) -> bool {
+    match request {
+        Request::MemberList(request) => request.linearizable,
+        Request::LeaseTimeToLive(_) => true,
+        Request::LeaseLeases
+        | Request::Status
+        | Request::Defragment
+        | Request::Hash
+        | Request::HashKv(_)
+        | Request::Snapshot
+        | Request::Range(_)
+        | Request::RangeStream(_)
+        | Request::Put(_)
+        | Request::DeleteRange(_)
+        | Request::Txn(_)
+        | Request::Compact(_)
+        | Request::LeaseGrant(_)
+        | Request::LeaseRevoke(_)
+        | Request::LeaseKeepAlive(_)
+        | Request::Alarm(_)
+        | Request::Members(_)
+        | Request::MoveLeader(_) => false,
     }
 }
 
@@ -218,7 +253,9 @@ pub(super) fn is_local(request: &Request) -> bool {
         | Request::LeaseGrant(_)
         | Request::LeaseRevoke(_)
         | Request::LeaseKeepAlive(_)
-        | Request::Alarm(_) => false,
+        | Request::Alarm(_)
+        | Request::Members(_)
+        | Request::MoveLeader(_) => false,
     }
 }
 
@@ -228,16 +265,6 @@ pub(super) fn activate(kind: AlarmKind, member: MemberId) -> AlarmRequest {
         action: AlarmAction::Activate.into(),
         member_id: member.0,
         alarm: kind.to_message().into(),
-    }
-}
-
-fn to_message(member: &config::Member) -> Member {
-    Member {
-        id: member.id.0,
-        name: member.name.clone(),
-        peer_urls: member.peer_urls.clone(),
-        client_urls: member.client_urls.clone(),
-        is_learner: false,
     }
 }
 

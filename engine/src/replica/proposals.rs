@@ -1,9 +1,9 @@
 //! Who waits for which entry, and for how long.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::api::{Error, Request};
 use crate::ids::RequestId;
 use crate::lease::keeper::Renewals;
 use crate::raft::{Index, Term};
@@ -26,48 +26,37 @@ struct Proposed {
     waiter: Waiter,
 }
 
-#[derive(Debug)]
-struct Parked {
-    id: RequestId,
-    request: Request,
-    deadline: Time,
-}
-
-/// The requests under way: proposed and not yet applied, or waiting for a leader.
+/// What this member, leading, has proposed and not yet applied.
 #[derive(Debug)]
 pub(super) struct Proposals {
     timeout: Duration,
-    bytes_max: usize,
     bytes: usize,
     /// Ascending by index.
     proposed: VecDeque<Proposed>,
     /// When each of these has waited too long; all wait equally long, so the oldest is in front.
     timeouts: VecDeque<(Time, Index, Term)>,
-    parked: VecDeque<Parked>,
     /// Whose entry was replaced by another leader's: it will never be applied.
     lost: VecDeque<Waiter>,
 }
 
 impl Proposals {
-    pub(super) fn new(timeout: Duration, bytes_max: usize) -> Self {
+    pub(super) fn new(timeout: Duration) -> Self {
         Self {
             timeout,
-            bytes_max,
             bytes: 0,
             proposed: VecDeque::new(),
             timeouts: VecDeque::new(),
-            parked: VecDeque::new(),
             lost: VecDeque::new(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.proposed.len() + self.parked.len()
+        self.proposed.len()
     }
 
-    /// Whether another entry of this size may be proposed.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.bytes + bytes <= self.bytes_max
+    /// Bytes of all that is under way.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Notes who waits for an entry.
@@ -102,42 +91,39 @@ impl Proposals {
         Waiter::Nobody
     }
 
+    /// A snapshot that covers the log up to `index` took the place of entries: those who wait for one of them will
+    /// not learn what became of it.
+    pub(super) fn take_unknown(&mut self, index: Index) -> Vec<Waiter> {
+        let mut unknown = Vec::new();
+        while let Some(front) = self.proposed.pop_front_if(|front| front.index <= index) {
+            self.bytes -= front.bytes;
+            unknown.push(front.waiter);
+        }
+        unknown
+    }
+
     /// Somebody whose entry will never be applied.
     pub(super) fn lost(&mut self) -> Option<Waiter> {
         self.lost.pop_front()
     }
 
-    /// Keeps a request until there is somebody to propose it to.
-    pub(super) fn park(&mut self, now: Time, id: RequestId, request: Request) {
-        self.parked.push_back(Parked { id, request, deadline: now + self.timeout });
-    }
-
-    /// The requests that waited for a leader.
-    pub(super) fn unpark(&mut self) -> impl Iterator<Item = (RequestId, Request)> + use<> {
-        core::mem::take(&mut self.parked).into_iter().map(|parked| (parked.id, parked.request))
-    }
-
     /// When the next request may have waited too long.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let proposed = self.timeouts.front().map(|(deadline, _, _)| *deadline);
-        let parked = self.parked.front().map(|parked| parked.deadline);
-        proposed.into_iter().chain(parked).min()
+        self.timeouts.front().map(|(deadline, _, _)| *deadline)
     }
 
-    /// Somebody who has waited too long, and what to tell them. What they proposed may be applied yet.
-    pub(super) fn timed_out(&mut self, now: Time) -> Option<(Waiter, Error)> {
-        if let Some(parked) = self.parked.pop_front_if(|parked| parked.deadline <= now) {
-            return Some((Waiter::Client(parked.id), Error::ContextDeadlineExceeded));
-        }
+    /// Somebody who has waited too long, and since when. What they proposed may be applied yet.
+    pub(super) fn timed_out(&mut self, now: Time) -> Option<(Time, Waiter)> {
         while let Some((_, index, term)) =
             self.timeouts.pop_front_if(|(deadline, _, _)| *deadline <= now)
         {
+            let begun = now - self.timeout;
             let found = self.proposed.binary_search_by_key(&index, |proposed| proposed.index);
             if let Ok(place) = found
                 && self.proposed[place].term == term
             {
                 let waiter = core::mem::replace(&mut self.proposed[place].waiter, Waiter::Nobody);
-                return Some((waiter, Error::Timeout));
+                return Some((begun, waiter));
             }
         }
         None

@@ -1,23 +1,59 @@
-//! Shards that wait to learn from where on their reads are current.
+//! Who waits to learn from where on reads are current: shards of this member, peers, and requests that the replica
+//! answers itself.
+//!
+//! A leader asks Raft; any other member asks the leader. There one question answers all that came before it, so that
+//! a turn, however many reads it brings, costs one message.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::api::Error;
+use crate::api::{Error, Request};
 use crate::event::ReadIndexAnswer;
-use crate::ids::ShardId;
-use crate::raft::{Raft, ReadReady, ReadToken};
+use crate::ids::{MemberId, RequestId, ShardId};
+use crate::lease::ClusterTime;
+use crate::raft::{Index, Raft, ReadReady, ReadToken, Term};
 use crate::time::Time;
+
+/// After so long a question is asked again, as in etcd: it, or its answer, may be lost.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) enum Asker {
+    /// A shard, and its own name for its question.
+    Shard(ShardId, u64),
+    /// A peer, and its own name for its question.
+    Peer(MemberId, u64),
+    /// A client, by way of this replica.
+    Client(RequestId, Request),
+}
 
 #[derive(Debug)]
 struct Waiting {
     token: ReadToken,
-    shard: ShardId,
-    /// The shard's own name for its question.
-    shard_token: u64,
-    /// Whether the leader has the question.
-    asked: bool,
+    asker: Asker,
+    asked: Asked,
     deadline: Time,
+}
+
+/// Whom a question was put to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Nobody,
+    /// This member's own Raft.
+    Raft,
+    /// The leader of a term, at a time.
+    Leader(Term, Time),
+}
+
+/// What became of a question.
+#[derive(Debug)]
+pub(super) enum Answered {
+    Shard(ReadIndexAnswer),
+    Peer(MemberId, u64, Index),
+    /// The request can be answered once the state includes the index; the cluster's time is at least this.
+    Client(RequestId, Request, Index, ClusterTime),
 }
 
 /// The questions under way, oldest first.
@@ -26,52 +62,124 @@ pub(super) struct Reads {
     timeout: Duration,
     waiting: VecDeque<Waiting>,
     last_token: u64,
+    /// Requests that wait until the state includes an index.
+    held: VecDeque<(Index, ClusterTime, RequestId, Request)>,
 }
 
 impl Reads {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { timeout, waiting: VecDeque::new(), last_token: 0 }
+        Self { timeout, waiting: VecDeque::new(), last_token: 0, held: VecDeque::new() }
     }
 
-    pub(super) fn push(&mut self, now: Time, shard: ShardId, shard_token: u64) {
+    pub(super) fn push(&mut self, now: Time, asker: Asker) {
         self.last_token += 1;
         let token = ReadToken(self.last_token);
         let deadline = now + self.timeout;
-        self.waiting.push_back(Waiting { token, shard, shard_token, asked: false, deadline });
+        self.waiting.push_back(Waiting { token, asker, asked: Asked::Nobody, deadline });
     }
 
-    /// Asks what nobody has been asked, if there is somebody to ask.
-    pub(super) fn ask(&mut self, raft: &mut Raft) {
-        for waiting in self.waiting.iter_mut().filter(|waiting| !waiting.asked) {
+    /// Asks this member's own Raft what it was not asked; it leads.
+    pub(super) fn ask_raft(&mut self, raft: &mut Raft) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.asked != Asked::Raft) {
             if raft.read_index(waiting.token).is_err() {
                 return;
             }
-            waiting.asked = true;
+            waiting.asked = Asked::Raft;
         }
     }
 
-    /// Takes the leader's answer; `None` if it is to be asked again, or nobody waits any more.
-    pub(super) fn answered(&mut self, ready: ReadReady) -> Option<ReadIndexAnswer> {
+    /// The question to put to the leader of `term` now, if there is one. Peers ask whom they take for the leader;
+    /// where that is not this member, they are not answered.
+    pub(super) fn ask_leader(&mut self, now: Time, term: Term) -> Option<ReadToken> {
+        self.waiting.retain(|waiting| !matches!(waiting.asker, Asker::Peer(..)));
+        let is_due = |waiting: &Waiting| match waiting.asked {
+            Asked::Nobody | Asked::Raft => true,
+            Asked::Leader(asked, at) => asked != term || at + RETRY <= now,
+        };
+        if !self.waiting.iter().any(is_due) {
+            return None;
+        }
+        for waiting in &mut self.waiting {
+            if is_due(waiting) {
+                waiting.asked = Asked::Leader(term, now);
+            }
+        }
+        self.waiting.back().map(|newest| newest.token)
+    }
+
+    /// Takes Raft's answer; `None` if it is to be asked again, or nobody waits any more.
+    pub(super) fn answered(&mut self, ready: ReadReady, time: ClusterTime) -> Option<Answered> {
         let place = self.waiting.iter().position(|waiting| waiting.token == ready.token)?;
         let Some(index) = ready.index else {
-            self.waiting[place].asked = false;
+            self.waiting[place].asked = Asked::Nobody;
             return None;
         };
         let waiting = self.waiting.remove(place)?;
-        Some(ReadIndexAnswer { shard: waiting.shard, token: waiting.shard_token, index: Ok(index) })
+        Some(answer(waiting.asker, index, time))
+    }
+
+    /// Takes the leader's answer to a question, and so to all that were asked before it.
+    pub(super) fn answered_by_leader(
+        &mut self,
+        token: ReadToken,
+        index: Index,
+        time: ClusterTime,
+    ) -> Vec<Answered> {
+        let (answered, rest): (VecDeque<_>, _) = core::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| waiting.token <= token && waiting.asked != Asked::Nobody);
+        self.waiting = rest;
+        answered.into_iter().map(|waiting| answer(waiting.asker, index, time)).collect()
+    }
+
+    /// Keeps a request until the state includes what it must see.
+    pub(super) fn hold(
+        &mut self,
+        id: RequestId,
+        request: Request,
+        index: Index,
+        time: ClusterTime,
+    ) {
+        self.held.push_back((index, time, id, request));
+    }
+
+    /// The requests that can be answered, now that the state includes `applied`.
+    pub(super) fn release(&mut self, applied: Index) -> Vec<(RequestId, Request, ClusterTime)> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let (ready, held): (VecDeque<_>, _) =
+            core::mem::take(&mut self.held).into_iter().partition(|(index, ..)| *index <= applied);
+        self.held = held;
+        ready.into_iter().map(|(_, time, id, request)| (id, request, time)).collect()
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.waiting.front().map(|waiting| waiting.deadline)
+        let oldest = self.waiting.front()?;
+        let retry = match oldest.asked {
+            Asked::Nobody | Asked::Raft => oldest.deadline,
+            Asked::Leader(_, at) => at + RETRY,
+        };
+        Some(oldest.deadline.min(retry))
     }
 
-    /// A question that waited too long.
-    pub(super) fn timed_out(&mut self, now: Time) -> Option<ReadIndexAnswer> {
-        let waiting = self.waiting.pop_front_if(|waiting| waiting.deadline <= now)?;
-        Some(ReadIndexAnswer {
-            shard: waiting.shard,
-            token: waiting.shard_token,
-            index: Err(Error::Timeout),
-        })
+    /// Somebody who waited too long.
+    pub(super) fn timed_out(&mut self, now: Time) -> Option<Asker> {
+        self.waiting.pop_front_if(|waiting| waiting.deadline <= now).map(|waiting| waiting.asker)
     }
+}
+
+fn answer(asker: Asker, index: Index, time: ClusterTime) -> Answered {
+    match asker {
+        Asker::Shard(shard, token) => {
+            Answered::Shard(ReadIndexAnswer { shard, token, index: Ok(index) })
+        }
+        Asker::Peer(peer, token) => Answered::Peer(peer, token, index),
+        Asker::Client(id, request) => Answered::Client(id, request, index, time),
+    }
+}
+
+/// What a shard is told that waited too long.
+pub(super) fn refusal(shard: ShardId, token: u64, error: Error) -> ReadIndexAnswer {
+    ReadIndexAnswer { shard, token, index: Err(error) }
 }

@@ -17,18 +17,20 @@ pub(super) struct Snapshotter {
     /// Size of the newest, which the next one will resemble.
     bytes: u64,
     task: Option<Task>,
+    /// A part is on its way.
+    in_flight: bool,
 }
 
 #[derive(Debug)]
 struct Task {
     writer: SnapshotWriter,
+    /// Bytes given out.
     offset: u64,
-    in_flight: bool,
 }
 
 impl Snapshotter {
     pub(super) fn new(newest: Position, second: Position, bytes: u64) -> Self {
-        Self { newest, second, bytes, task: None }
+        Self { newest, second, bytes, task: None, in_flight: false }
     }
 
     /// What the newest durable snapshot covers.
@@ -46,18 +48,20 @@ impl Snapshotter {
         self.task.is_none() && log_bytes >= log_bytes_min.max(self.bytes)
     }
 
+    /// Begins a snapshot of `state`, in place of one that is under way: a leader's state is worth more than an old one
+    /// of this member's.
     pub(super) fn begin(&mut self, cluster: ClusterId, position: Position, state: &StateMachine) {
         let writer = SnapshotWriter::new(cluster, position, state);
-        self.task = Some(Task { writer, offset: 0, in_flight: false });
+        self.task = Some(Task { writer, offset: 0 });
     }
 
     /// The next part, if none is on its way.
     pub(super) fn poll(&mut self) -> Option<SnapshotPart> {
-        let task = self.task.as_mut().filter(|task| !task.in_flight)?;
+        let task = self.task.as_mut().filter(|_| !self.in_flight)?;
         let bytes = task.writer.next_chunk().expect("a snapshot ends with its last part");
         let offset = task.offset;
         task.offset += to_u64(bytes.len());
-        task.in_flight = true;
+        self.in_flight = true;
         let last = task.writer.is_done();
         let (index, keep_from) = (task.writer.position().index, self.newest.index);
         Some(SnapshotPart { index, offset, bytes, last, keep_from })
@@ -65,8 +69,9 @@ impl Snapshotter {
 
     /// Takes the answer to a part; the index and size of the snapshot if it was the last.
     pub(super) fn written(&mut self) -> Option<(Index, u64)> {
-        let task = self.task.as_mut().expect("a part is on its way");
-        task.in_flight = false;
+        assert!(core::mem::take(&mut self.in_flight), "a part was on its way");
+        let task = self.task.as_mut().expect("parts belong to snapshots");
+        // Of another one, perhaps, that was given up for this.
         if !task.writer.is_done() {
             return None;
         }

@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes};
 use prost::encoding::decode_varint;
 
 use super::{
-    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, FORMAT, FORMAT_BEFORE, MAGIC, NO_SWEEP, Position, Section, chunk_checksum,
+    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, FORMAT, FORMAT_BEFORE, MAGIC, NO_SWEEP, Position, Section,
+    chunk_checksum,
 };
 use crate::cluster::Cluster;
 use crate::convert::{to_u64, to_usize};

@@ -15,6 +15,7 @@ use super::*;
 use crate::api::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest,
 };
+use crate::cluster::{Change, Cluster, Record};
 use crate::command::Command;
 use crate::ids::{ClusterId, LeaseId, MemberId};
 use crate::lease::ClusterTime;
@@ -24,8 +25,13 @@ use crate::state_machine::{AlarmKind, StateMachine};
 
 const CLUSTER: ClusterId = ClusterId(0x0123_4567_89ab_cdef);
 
-const POSITION: Position =
-    Position { index: Index(9), term: Term(4), log_start: Lsn(8192), log_promise: Lsn(12288), vote: (Term(5), MemberId(6)) };
+const POSITION: Position = Position {
+    index: Index(9),
+    term: Term(4),
+    log_start: Lsn(8192),
+    log_promise: Lsn(12288),
+    vote: (Term(5), MemberId(6)),
+};
 
 /// Some of everything: versions, a tombstone, two leases, two alarms, a sweep half-way.
 fn state() -> StateMachine {
@@ -53,6 +59,16 @@ fn state() -> StateMachine {
     assert_eq!(state.store.sweep(3), 1);
     state.alarms.raise(AlarmKind::NoSpace, MemberId(1));
     state.alarms.raise(AlarmKind::Corrupt, MemberId(2));
+    let record = |id, name: &str| Record {
+        id,
+        name: name.into(),
+        peer_urls: alloc::vec![format!("http://127.0.0.1:{id}")],
+        ..Record::default()
+    };
+    state.cluster = Cluster::new([record(1, "one"), record(2, "two"), record(3, "three")]);
+    let membership = state.cluster.membership().to([MemberId(1), MemberId(2)], []).left();
+    state.cluster.apply(Some(Change::Remove(MemberId(3))), Some(membership));
+    state.cluster.apply(Some(Change::Version("3.7".into())), None);
     state
 }
 
@@ -133,9 +149,9 @@ fn a_sweep_up_to_revision_zero_is_a_sweep() {
 }
 
 #[test]
-fn a_fresh_state_is_five_chunks_too() {
+fn a_fresh_state_is_six_chunks_too() {
     let chunks = chunks(&StateMachine::default());
-    assert_eq!(chunks.len(), 5);
+    assert_eq!(chunks.len(), 6);
     let (_, state) = read(&chunks.concat()).unwrap();
     assert_eq!((state.store.revision(), state.store.key_count()), (1, 0));
 }
@@ -245,16 +261,16 @@ fn altered(alter: impl Fn(Section, &mut Vec<u8>)) -> Vec<u8> {
 fn another_format_and_another_cluster_are_named() {
     let newer = altered(|section, body| {
         if section == Section::Header {
-            body[MAGIC.len()] = 2;
+            body[MAGIC.len()] = 3;
         }
     });
-    assert_eq!(read(&newer).unwrap_err(), SnapshotError::UnknownFormat { format: 2 });
+    assert_eq!(read(&newer).unwrap_err(), SnapshotError::UnknownFormat { format: 3 });
     let incompatible = altered(|section, body| {
         if section == Section::Header {
             body[MAGIC.len() + 2] = 1;
         }
     });
-    assert_eq!(read(&incompatible).unwrap_err(), SnapshotError::UnknownFormat { format: 1 });
+    assert_eq!(read(&incompatible).unwrap_err(), SnapshotError::UnknownFormat { format: 2 });
     let error = Reader::new(ClusterId(1)).push(&chunks(&state()).concat()).unwrap_err();
     assert_eq!(error, SnapshotError::Foreign { cluster: CLUSTER });
 }
@@ -262,7 +278,7 @@ fn another_format_and_another_cluster_are_named() {
 #[test]
 fn what_contradicts_itself_is_refused_whatever_its_checksum() {
     assert!(read(&altered(|_, _| {})).is_ok());
-    for at in [Section::Header, Section::Leases, Section::Alarms, Section::End] {
+    for at in [Section::Header, Section::Leases, Section::Alarms, Section::Cluster, Section::End] {
         let cut = altered(|section, body| {
             if section == at {
                 body.pop();
@@ -274,14 +290,14 @@ fn what_contradicts_itself_is_refused_whatever_its_checksum() {
     let orphaned = altered(|section, body| match section {
         Section::Leases => body.clear(),
         Section::End => body[8..].fill(0),
-        Section::Header | Section::Records | Section::Alarms => {}
+        Section::Header | Section::Records | Section::Alarms | Section::Cluster => {}
     });
-    assert_eq!(read(&orphaned).unwrap_err(), SnapshotError::Corrupt { sequence: 5 });
+    assert_eq!(read(&orphaned).unwrap_err(), SnapshotError::Corrupt { sequence: 6 });
     // The newest revision lies below that of a record.
     let behind = altered(|section, body| {
         if section == Section::Header {
             body[16 + 6 * 8] = 5;
         }
     });
-    assert_eq!(read(&behind).unwrap_err(), SnapshotError::Corrupt { sequence: 5 });
+    assert_eq!(read(&behind).unwrap_err(), SnapshotError::Corrupt { sequence: 6 });
 }

@@ -126,6 +126,7 @@ pub struct Writer {
 
 #[derive(Debug)]
 struct InFlight {
+    since: Time,
     end: Lsn,
     reaches: Barrier,
     mark: bool,
@@ -231,14 +232,14 @@ impl Writer {
         }
         if let Some(pending) = self.queue.pop_front() {
             let reaches = Barrier(self.queued.0 - to_u64(self.queue.len()));
-            return Some(self.seal(pending, reaches));
+            return Some(self.seal(now, pending, reaches));
         }
         let since = self.unvouched_since?;
         if now < since + IDLE_MARK {
             return None;
         }
         let mark = Pending { mark: true, ..Pending::new(self.last_index.next(), self.last_term) };
-        Some(self.seal(mark, self.reached))
+        Some(self.seal(now, mark, self.reached))
     }
 
     /// When [`Writer::poll`] may have something although nothing was queued.
@@ -262,7 +263,7 @@ impl Writer {
     }
 
     /// Makes a batch out of what is pending, in a new segment if it does not fit in the open one.
-    fn seal(&mut self, pending: Pending, reaches: Barrier) -> LogWrite {
+    fn seal(&mut self, now: Time, pending: Pending, reaches: Barrier) -> LogWrite {
         assert!(self.durable == self.end, "everything before a batch is durable (W4)");
         let batch_bytes = to_blocks(batch::HEADER_BYTES + pending.payload.len());
         let mut bytes = Vec::with_capacity(batch_bytes);
@@ -298,7 +299,7 @@ impl Writer {
         bytes.extend_from_slice(&pending.payload);
         bytes.resize(to_blocks(bytes.len()), 0);
         self.end = header.end();
-        self.in_flight = Some(InFlight { end: self.end, reaches, mark: pending.mark });
+        self.in_flight = Some(InFlight { since: now, end: self.end, reaches, mark: pending.mark });
         LogWrite { segment: open.seq, capacity: open.capacity, offset, bytes, end: self.end }
     }
 
@@ -336,6 +337,11 @@ impl Writer {
             self.closed.iter().find(|closed| closed.highest > index).map(|closed| closed.base);
         let open = || self.open.as_ref().map(|open| open.base);
         closed.or_else(open).unwrap_or(self.end)
+    }
+
+    /// When the write that is under way began, if one is.
+    pub fn in_flight_since(&self) -> Option<Time> {
+        self.in_flight.as_ref().map(|write| write.since)
     }
 
     /// Everything below is durable.

@@ -142,7 +142,9 @@ impl Answers {
                 Request::LeaseLeases
                 | Request::Status
                 | Request::HashKv(_)
-                | Request::MemberList(_),
+                | Request::MemberList(_)
+                | Request::Members(_)
+                | Request::MoveLeader(_),
                 _,
             ) => {}
             (
@@ -315,6 +317,11 @@ fn answer_of(mut response: Response, asked: &Asked) -> Result<Answer, Violation>
         | Response::LeaseTimeToLive(_)
         | Response::LeaseLeases(_)
         | Response::MemberList(_)
+        | Response::MemberAdd(_)
+        | Response::MemberRemove(_)
+        | Response::MemberUpdate(_)
+        | Response::MemberPromote(_)
+        | Response::MoveLeader(_)
         | Response::Status(_)
         | Response::Defragment(_)
         | Response::Hash(_)

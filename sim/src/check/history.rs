@@ -15,8 +15,10 @@ use cairn_engine::api::mvccpb::event::EventType;
 use cairn_engine::api::{Error, KeyRange};
 use cairn_engine::command::Command;
 use cairn_engine::event::Publication;
+use cairn_engine::peer::{self, Message};
 use cairn_engine::raft::log::Log;
-use cairn_engine::raft::message::{Body, Message};
+use cairn_engine::raft::membership::Membership;
+use cairn_engine::raft::message::{Body, LogEnd};
 use cairn_engine::raft::{EntryKind, HardState, Index, Term};
 use cairn_engine::state_machine::StateMachine;
 
@@ -95,6 +97,8 @@ struct Member {
     /// What it said to others to be durable, unless its log was cut since.
     promised: BTreeMap<Index, Term>,
     hard_state: HardState,
+    /// A leader's snapshot took the place of its state since it published last.
+    installed: bool,
 }
 
 /// Digests of the model's keys, kept up to date event by event.
@@ -198,6 +202,14 @@ impl History {
     pub fn read_log(&mut self, id: MemberId, log: &Log) -> Result<(), Violation> {
         let member = self.members.entry(id).or_default();
         drop(member.log.split_off(&log.last_index().next()));
+        // What it had and forgot again, between two looks, others have had.
+        let mut place = log.covered();
+        while member.log.get(&place.index) != Some(&place.term)
+            && let Some(known) = self.entries.get(&(place.index, place.term))
+        {
+            member.log.insert(place.index, place.term);
+            place = LogEnd { index: place.index.prev(), term: known.prev_term.unwrap_or_default() };
+        }
         for entry in log.iter().rev() {
             let place = (entry.index, entry.term);
             if member.promised.get(&entry.index).is_some_and(|term| *term != entry.term) {
@@ -249,7 +261,8 @@ impl History {
     /// # Errors
     /// If it promises what was promised to another.
     pub fn sent(&mut self, message: &Message) -> Result<(), Violation> {
-        let Message { from, to, term, body } = message;
+        let Message { from, to, body, .. } = message;
+        let peer::Body::Raft { term, body } = body else { return Ok(()) };
         match body {
             Body::VoteReply { granted: true } => {
                 let member = self.members.entry(*from).or_default();
@@ -277,8 +290,14 @@ impl History {
             | Body::Append { .. }
             | Body::AppendRejected { .. }
             | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. } => Ok(()),
+            | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow => Ok(()),
         }
+    }
+
+    /// A leader's snapshot took the place of a member's state and log.
+    pub fn installed(&mut self, id: MemberId) {
+        self.members.entry(id).or_default().installed = true;
     }
 
     /// A member published a state.
@@ -303,7 +322,9 @@ impl History {
                 id.0
             )
         })?;
-        let Some(before) = before else { return Ok(()) };
+        let member = self.members.entry(id).or_default();
+        let installed = core::mem::take(&mut member.installed);
+        let Some(before) = before.filter(|_| !installed) else { return Ok(()) };
         self.check_holds(id, before, applied.min(known), "state machine safety")?;
         let expected = &self.model.events()[self.moment(before).events..moment.events];
         let changes = publication.changes.iter().flat_map(|changes| changes.iter());
@@ -328,10 +349,18 @@ impl History {
         };
         let known = &self.entries[&(index, term)];
         let (mut answer, mut events, mut ended) = (None, Vec::new(), BTreeSet::new());
-        let command = match known.kind {
+        let data = match known.kind {
             EntryKind::Empty => None,
-            EntryKind::Command => match Command::decode(known.data.clone()) {
-                Ok((time, command)) => {
+            EntryKind::Command => Some(known.data.clone()),
+            EntryKind::Membership => match Membership::from_entry(known.data.clone()) {
+                Some((_, context)) => Some(context).filter(|context| !context.is_empty()),
+                None => return Err(Violation::new("apply", format!("{index} is no membership"))),
+            },
+        };
+        let command = match data {
+            None => None,
+            Some(data) => match Command::decode(data) {
+                Ok((stamp, command)) => {
                     let may_end =
                         matches!(command, Command::LeaseExpire(_) | Command::LeaseRenew(_));
                     let leases = |model: &Model| -> BTreeSet<i64> {
@@ -342,7 +371,7 @@ impl History {
                         }
                     };
                     let before = leases(&self.model);
-                    let (result, changed) = self.model.apply(time.0, &command);
+                    let (result, changed) = self.model.apply(stamp.time.0, &command);
                     ended = &before - &leases(&self.model);
                     (answer, events) = (Some(result), changed);
                     Some(command)

@@ -38,6 +38,7 @@ pub fn command(command: &Command, ops_max: usize) -> Result<(), Error> {
         | Command::LeaseRenew(_)
         | Command::LeaseExpire(_)
         | Command::Alarm(_)
+        | Command::Members(_)
         | Command::Tick => Ok(()),
     }
 }

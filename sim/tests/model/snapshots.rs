@@ -15,8 +15,13 @@ use crate::pair::Pair;
 
 const CLUSTER: ClusterId = ClusterId(0xca1);
 
-const POSITION: Position =
-    Position { index: Index(77), term: Term(3), log_start: Lsn(4096), log_promise: Lsn(8192), vote: (Term(3), MemberId(1)) };
+const POSITION: Position = Position {
+    index: Index(77),
+    term: Term(3),
+    log_start: Lsn(4096),
+    log_promise: Lsn(8192),
+    vote: (Term(3), MemberId(1)),
+};
 
 /// A command, and how far a sweep goes after it.
 type Step = (Command, Option<usize>);

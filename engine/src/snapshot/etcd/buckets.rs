@@ -37,9 +37,9 @@ use prost::Message;
 use super::EtcdState;
 use super::bbolt::{Leaf, PageId};
 use crate::api::etcdserverpb::AlarmMember;
-use crate::config::Member;
+use crate::api::etcdserverpb::Member;
 use crate::cow::CowTree;
-use crate::ids::LeaseId;
+use crate::ids::{LeaseId, MemberId};
 use crate::lease::Lease;
 use crate::mvcc::hash::Superseded;
 use crate::mvcc::view::NEVER_COMPACTED;
@@ -279,7 +279,7 @@ fn alarms(state: &EtcdState) -> Vec<Pair> {
 }
 
 fn members(members: &[Member]) -> Vec<Pair> {
-    let pair = |member: &Member| Pair::new(format!("{}", member.id), member_json(member));
+    let pair = |member: &Member| Pair::new(format!("{}", MemberId(member.id)), member_json(member));
     let mut pairs: Vec<Pair> = members.iter().map(pair).collect();
     pairs.sort();
     pairs
@@ -318,19 +318,32 @@ fn minor_version(version: &str) -> String {
     }
 }
 
-/// `raftpb.ConfState`: all members vote.
+/// `raftpb.ConfState`: who votes and who learns.
 fn voters_json(members: &[Member]) -> String {
-    let mut voters: Vec<u64> = members.iter().map(|member| member.id.0).collect();
-    voters.sort_unstable();
+    let ids = |learners: bool| {
+        let of_kind = members.iter().filter(|member| member.is_learner == learners);
+        let mut ids: Vec<u64> = of_kind.map(|member| member.id).collect();
+        ids.sort_unstable();
+        ids
+    };
     // Numbers in brackets look the same to Rust and in JSON.
-    format!("{{\"voters\":{voters:?},\"auto_leave\":false}}").replace(' ', "")
+    let mut json = format!("{{\"voters\":{:?}", ids(false));
+    let learners = ids(true);
+    if !learners.is_empty() {
+        json.push_str(&format!(",\"learners\":{learners:?}"));
+    }
+    json.push_str(",\"auto_leave\":false}");
+    json.replace(' ', "")
 }
 
 /// A member with what etcd calls its attributes; one that never started has neither name nor clients' URLs.
 fn member_json(member: &Member) -> String {
-    let mut json = format!("{{\"id\":{}", member.id.0);
+    let mut json = format!("{{\"id\":{}", member.id);
     json.push_str(",\"peerURLs\":");
     put_json_array(&member.peer_urls, &mut json);
+    if member.is_learner {
+        json.push_str(",\"isLearner\":true");
+    }
     if !member.name.is_empty() {
         json.push_str(",\"name\":");
         put_json_string(&member.name, &mut json);
@@ -376,7 +389,6 @@ const LOOKS_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::MemberId;
 
     #[test]
     fn versions_are_cut_to_their_minor_part() {
@@ -390,10 +402,11 @@ mod tests {
     #[test]
     fn members_are_written_as_etcd_writes_them() {
         let mut member = Member {
-            id: MemberId(0x2e12_59d4_15f2_a040),
+            id: 0x2e12_59d4_15f2_a040,
             name: "m1".into(),
             peer_urls: vec!["http://127.0.0.1:23800".into()],
             client_urls: vec!["http://127.0.0.1:23790".into(), "unix://a\"b<\n".into()],
+            is_learner: false,
         };
         assert_eq!(
             member_json(&member),
@@ -407,8 +420,12 @@ mod tests {
             member_json(&member),
             "{\"id\":3319814642761637952,\"peerURLs\":[\"http://127.0.0.1:23800\"]}"
         );
-        let other = Member { id: MemberId(5), ..member.clone() };
+        let other = Member { id: 5, ..member.clone() };
         let json = "{\"voters\":[5,3319814642761637952],\"auto_leave\":false}";
+        assert_eq!(voters_json(&[member.clone(), other.clone()]), json);
+        member.is_learner = true;
+        assert!(member_json(&member).ends_with(",\"isLearner\":true}"));
+        let json = "{\"voters\":[5],\"learners\":[3319814642761637952],\"auto_leave\":false}";
         assert_eq!(voters_json(&[member, other]), json);
     }
 }

@@ -27,7 +27,7 @@ use core::mem;
 
 use bytes::BytesMut;
 
-use crate::config::Member;
+use crate::api::etcdserverpb::Member;
 use crate::convert::to_u64;
 use crate::cow::CowTree;
 use crate::ids::{ClusterId, MemberId};

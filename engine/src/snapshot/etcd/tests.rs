@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{EtcdSnapshot, EtcdState, LOOKS_GOAL};
 use crate::api::KeyRange;
-use crate::config::Member;
+use crate::api::etcdserverpb::Member;
 use crate::convert::to_usize;
 use crate::ids::{ClusterId, LeaseId, MemberId};
 use crate::lease::{ClusterTime, Lease};
@@ -25,10 +25,11 @@ fn etcd_state(state: &StateMachine) -> EtcdState {
         cluster: ClusterId(1),
         member: MemberId(2),
         members: vec![Member {
-            id: MemberId(0x2e12_59d4_15f2_a040),
+            id: 0x2e12_59d4_15f2_a040,
             name: "m1".into(),
             peer_urls: vec!["http://127.0.0.1:23800".into()],
             client_urls: vec!["http://127.0.0.1:23790".into()],
+            is_learner: false,
         }],
         version: "3.7.3".into(),
         applied: (Index(11), Term(2)),

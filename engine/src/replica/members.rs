@@ -1,0 +1,363 @@
+//! What a member does about the members: changes them at a client's wish, one after another, says who it is, and, if it
+//! leads, sees to it that those whose disk was lost come back.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use core::time::Duration;
+
+use super::proposals::Waiter;
+use super::trust::Trust;
+use super::{Ask, Replica};
+use crate::api::{Error, Response};
+use crate::cluster::{Change, Circumstances, Record, Wish};
+use crate::command::{Command, Origin, Stamp};
+use crate::event::{Event, Output, Peer};
+use crate::ids::{MemberId, RequestId};
+use crate::peer::{self, Incarnation};
+use crate::raft::membership::Membership;
+use crate::time::Time;
+
+/// After so long without effect a member says again who it is.
+const PUBLISH_RETRY: Duration = Duration::from_secs(1);
+/// Wishes that wait for their turn. One takes a round or two, so nobody has more than a few.
+const WISHES_MAX: usize = 64;
+
+/// What is under way about the members.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// Wishes that wait until no other change is under way, at a leader.
+    wishes: VecDeque<Wished>,
+    /// Answers that wait until two sets of voters overlap no more: then whoever was removed can be switched off.
+    held: VecDeque<(RequestId, Response)>,
+    /// When this member said last who it is.
+    published: Option<Time>,
+    /// Members of whom this leader heard that their disk is not the one it was, and their incarnations.
+    forgotten: BTreeMap<MemberId, Incarnation>,
+    /// A client that waits until another member leads.
+    transfer: Option<Transfer>,
+}
+
+#[derive(Debug)]
+struct Wished {
+    wish: Wish,
+    asker: Asker,
+    deadline: Time,
+}
+
+/// Who has a wish.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A client of this member.
+    Client(RequestId),
+    /// One of another's.
+    Peer(Origin),
+}
+
+#[derive(Debug)]
+struct Transfer {
+    id: RequestId,
+    target: MemberId,
+    /// Whether it suffices that this member leads no more.
+    anybody: bool,
+    deadline: Time,
+}
+
+impl Members {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let wish = self.wishes.front().map(|wished| wished.deadline);
+        let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);
+        wish.into_iter().chain(transfer).min()
+    }
+
+    /// Notes that a member's disk is not the one that made its promises.
+    pub(super) fn note_forgotten(&mut self, member: MemberId, incarnation: Incarnation) {
+        self.forgotten.insert(member, incarnation);
+    }
+
+    /// This member leads no more: the wishes of its own clients, for whoever leads next.
+    pub(super) fn stop_leading(&mut self) -> impl Iterator<Item = (Wish, RequestId)> + use<> {
+        self.forgotten.clear();
+        core::mem::take(&mut self.wishes).into_iter().filter_map(|wished| match wished.asker {
+            Asker::Client(id) => Some((wished.wish, id)),
+            // Its own member asks the next leader.
+            Asker::Peer(_) => None,
+        })
+    }
+}
+
+impl Replica {
+    /// Takes a wish, at a leader, for when its turn comes.
+    pub(super) fn wish(&mut self, wish: Wish, asker: Asker) {
+        if self.members.wishes.len() >= WISHES_MAX {
+            return self.refuse_wish(asker, Error::RequestTooManyRequests);
+        }
+        let deadline = self.now + self.config.request_timeout();
+        self.members.wishes.push_back(Wished { wish, asker, deadline });
+    }
+
+    /// What a member, leading or not, has to do about the members now.
+    pub(super) fn tend_members(&mut self) {
+        while self.members.wishes.front().is_some_and(|wished| wished.deadline <= self.now) {
+            let wished = self.members.wishes.pop_front().expect("there is one");
+            self.refuse_wish(wished.asker, Error::Timeout);
+        }
+        self.publish_self();
+        self.end_transfer();
+        if self.leading.is_none() {
+            return;
+        }
+        while !self.members.wishes.is_empty() && self.raft.may_change() {
+            let Wished { wish, asker, .. } = self.members.wishes.pop_front().expect("there is one");
+            self.grant_wish(&wish, asker);
+        }
+        if !self.version_checked && self.raft.is_settled() {
+            self.version_checked = true;
+            self.agree_on_version();
+        }
+        let somebody_returns = || self.state.cluster.records().any(|record| record.returns);
+        let is_to_mend = self.config.force_new_cluster
+            || !self.members.forgotten.is_empty()
+            || somebody_returns();
+        if is_to_mend && self.raft.may_change() {
+            self.mend_membership();
+        }
+    }
+
+    fn grant_wish(&mut self, wish: &Wish, asker: Asker) {
+        let planned = self.state.cluster.plan(wish, &self.circumstances());
+        let (change, membership) = match planned {
+            Ok(planned) => planned,
+            Err(error) => return self.refuse_wish(asker, error),
+        };
+        let (origin, waiter) = match asker {
+            Asker::Client(id) => (None, Waiter::Client(id)),
+            Asker::Peer(origin) => (Some(origin), Waiter::Nobody),
+        };
+        let command = Command::Members(change);
+        let stamp = Stamp { time: self.keeper.stamp(self.now), origin };
+        match membership {
+            Some(membership) => self.change_membership(&membership, &command, stamp, waiter),
+            None => self.propose_bytes(command.encode(stamp), waiter),
+        }
+    }
+
+    fn change_membership(
+        &mut self,
+        membership: &Membership,
+        command: &Command,
+        stamp: Stamp,
+        waiter: Waiter,
+    ) {
+        let context = command.encode(stamp);
+        let place = self.raft.propose_membership(membership, &context).expect("it may change now");
+        self.proposals.proposed(self.now, place, context.len(), waiter);
+    }
+
+    fn refuse_wish(&mut self, asker: Asker, error: Error) {
+        match asker {
+            Asker::Client(id) => self.reply(id, Err(error)),
+            Asker::Peer(Origin { member, number }) => {
+                self.send(member, peer::Body::Refused { number, error });
+            }
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        let last = self.raft.log().last_index().0;
+        let own = self.config.id;
+        let peers = || self.raft.peers(self.now);
+        Circumstances {
+            strict: self.config.strict_reconfig_check,
+            learners_max: self.config.learners_max,
+            active: peers().filter(|p| p.is_active).map(|p| p.id).chain([own]).collect(),
+            ready: peers().filter(|p| p.matched.0 >= last - last / 10).map(|p| p.id).collect(),
+        }
+    }
+
+    /// Says who this member is, until the cluster knows.
+    fn publish_self(&mut self) {
+        if self.known == self.config.lives.now && self.known.is_some() {
+            return;
+        }
+        // Who may not promise would be counted on once it is known (T2).
+        let cluster = &self.state.cluster;
+        if self.trust != Trust::Sound && cluster.membership().is_voter(self.config.id) {
+            return;
+        }
+        let Some(known) = cluster.record(self.config.id) else { return };
+        let record = Record {
+            name: self.config.name.clone(),
+            client_urls: self.config.client_urls.clone(),
+            incarnation: self.config.lives.now.0,
+            version: self.config.version.clone(),
+            ..known.clone()
+        };
+        let waits = self.members.published.is_some_and(|at| self.now < at + PUBLISH_RETRY);
+        if *known == record || waits || !self.raft.leader().is_some() {
+            return;
+        }
+        self.members.published = Some(self.now);
+        self.dispatch(Ask::Command(Command::Members(Change::Publish(record))), Waiter::Nobody);
+    }
+
+    /// When [`Replica::publish_self`] has something to say again.
+    pub(super) fn publish_deadline(&self) -> Option<Time> {
+        let known = self.state.cluster.incarnation(self.config.id) == self.config.lives.now;
+        let again = self.members.published.filter(|_| !known && self.raft.leader().is_some())?;
+        Some(again + PUBLISH_RETRY)
+    }
+
+    /// The version that all have, once all have said theirs.
+    fn agree_on_version(&mut self) {
+        let mut lowest: Option<(u64, u64)> = None;
+        for record in self.state.cluster.records() {
+            let Some(version) = minor_version(&record.version) else {
+                // A member that was never started does not keep the others back for ever.
+                if record.name.is_empty() { continue } else { return }
+            };
+            lowest = Some(lowest.map_or(version, |lowest| lowest.min(version)));
+        }
+        let Some((major, minor)) = lowest else { return };
+        let version = alloc::format!("{major}.{minor}");
+        if version != self.state.cluster.version() {
+            self.propose(&Command::Members(Change::Version(version)), Waiter::Nobody);
+        }
+    }
+
+    /// Lets a member whose disk was lost learn, and vote again when it has caught up.
+    fn mend_membership(&mut self) {
+        let (cluster, own) = (&self.state.cluster, self.config.id);
+        if self.config.force_new_cluster && cluster.membership().members().any(|id| id != own) {
+            let change = Command::Members(Change::Only(own));
+            return self.mend(&Membership::new([own]), &change);
+        }
+        let is_other = |(id, life): &(&MemberId, &Incarnation)| {
+            cluster.incarnation(**id) != **life && cluster.membership().is_voter(**id)
+        };
+        if let Some((&id, _)) = self.members.forgotten.iter().find(is_other)
+            && let Some((change, membership)) = cluster.plan_forget(id)
+        {
+            self.members.forgotten.remove(&id);
+            self.event(Event::MemberForgotten(id));
+            return self.mend(&membership, &Command::Members(change));
+        }
+        let circumstances = self.circumstances();
+        let returns = |record: &&Record| {
+            let id = MemberId(record.id);
+            let is_back = record.returns && record.incarnation != 0;
+            is_back && circumstances.ready.contains(&id) && circumstances.active.contains(&id)
+        };
+        let back = cluster.records().find(returns).map(|record| MemberId(record.id));
+        if let Some(id) = back
+            && let Ok((change, Some(membership))) = cluster.plan(&Wish::Promote(id), &circumstances)
+        {
+            self.mend(&membership, &Command::Members(change));
+        }
+    }
+
+    fn mend(&mut self, membership: &Membership, command: &Command) {
+        let stamp = self.keeper.stamp(self.now).into();
+        self.change_membership(membership, command, stamp, Waiter::Nobody);
+    }
+
+    /// Answers a client about a change of the members: at once, or when two sets of voters overlap no more, so that
+    /// a member that was removed may be switched off when its removal is answered.
+    pub(super) fn answer_change(&mut self, id: RequestId, response: Response) {
+        let overlap = self.state.cluster.membership().is_joint();
+        if overlap && !matches!(response, Response::MemberAdd(_)) {
+            self.members.held.push_back((id, response));
+        } else {
+            self.reply(id, Ok(response));
+        }
+    }
+
+    /// Follows what an entry about the members changed.
+    pub(super) fn members_changed(&mut self) {
+        let cluster = &self.state.cluster;
+        let own = self.config.id;
+        if !cluster.membership().is_joint() {
+            let members = cluster.to_messages();
+            for (id, mut response) in core::mem::take(&mut self.members.held) {
+                set_members(&mut response, &members);
+                self.reply(id, Ok(response));
+            }
+        }
+        self.version_checked = false;
+        self.regain_trust();
+        let cluster = &self.state.cluster;
+        let other = |record: &&Record| record.id != own.0;
+        let to_peer =
+            |record: &Record| Peer { id: MemberId(record.id), urls: record.peer_urls.clone() };
+        let peers = cluster.records().filter(other).map(to_peer).collect();
+        let members = cluster.to_messages();
+        let known = cluster.incarnation(own);
+        self.outputs.push_back(Output::Peers(peers));
+        self.event(Event::Members(members));
+        if known == self.config.lives.now && known.is_some() && self.known != known {
+            self.known = known;
+            self.outputs.push_back(Output::Known(known));
+            self.event(Event::Published);
+        }
+    }
+
+    // Handing over.
+
+    /// A client wants another member to lead.
+    pub(super) fn move_leader(&mut self, id: RequestId, target: MemberId) {
+        let own = self.config.id;
+        let anybody = !target.is_some();
+        if self.leading.is_none() {
+            let outcome = if anybody { Ok(moved()) } else { Err(Error::NotLeader) };
+            return self.reply(id, outcome);
+        }
+        let target = if anybody { self.raft.successor(self.now).unwrap_or(own) } else { target };
+        if target == own {
+            return self.reply(id, Ok(moved()));
+        }
+        if !self.raft.membership().incoming().any(|voter| voter == target) {
+            return self.reply(id, Err(Error::BadLeaderTransferee));
+        }
+        if let Some(earlier) = self.members.transfer.take() {
+            self.reply(earlier.id, Err(Error::TimeoutLeaderTransfer));
+        }
+        let deadline = self.now + self.config.election_timeout;
+        self.members.transfer = Some(Transfer { id, target, anybody, deadline });
+        self.raft.transfer(self.now, target).expect("this member leads");
+    }
+
+    /// Answers whoever waits until another member leads.
+    fn end_transfer(&mut self) {
+        let leader = self.raft.leader();
+        let Some(transfer) = &self.members.transfer else { return };
+        let gone = transfer.anybody && self.leading.is_none();
+        let outcome = if leader == transfer.target || gone {
+            Ok(moved())
+        } else if transfer.deadline <= self.now {
+            Err(Error::TimeoutLeaderTransfer)
+        } else {
+            return;
+        };
+        let id = transfer.id;
+        self.members.transfer = None;
+        self.reply(id, outcome);
+    }
+}
+
+fn moved() -> Response {
+    Response::MoveLeader(crate::api::etcdserverpb::MoveLeaderResponse::default())
+}
+
+/// Shows the members as they are when an answer leaves.
+fn set_members(response: &mut Response, members: &[crate::api::etcdserverpb::Member]) {
+    match response {
+        Response::MemberRemove(response) => response.members = members.to_vec(),
+        Response::MemberPromote(response) => response.members = members.to_vec(),
+        _ => {}
+    }
+}
+
+/// `X.Y` of a version `X.Y.Z`.
+fn minor_version(version: &str) -> Option<(u64, u64)> {
+    let mut parts = version.split('.');
+    let mut number = || parts.next()?.parse().ok();
+    Some((number()?, number()?))
+}

@@ -1,0 +1,360 @@
+//! What peers say, and what is said to them.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::installer::Taken;
+use super::members::Asker;
+use super::proposals::Waiter;
+use super::reads;
+use super::sender::Ended;
+use super::trust::Trust;
+use super::{Replica, WISH};
+use crate::api::Error;
+use crate::api::etcdserverpb::AlarmRequest;
+use crate::cluster::Wish;
+use crate::command::{Command, Origin, Stamp};
+use crate::event::{Event, Halt, Output};
+use crate::ids::MemberId;
+use crate::peer::{Body, Incarnation, Known, Message, Proposal, SnapshotPart};
+use crate::raft::message::{self as raft_message, LogEnd};
+use crate::raft::{Index, ReadToken, Term};
+use crate::snapshot::{Position, SnapshotWriter};
+use crate::state_machine::AlarmKind;
+use crate::time::Time;
+
+impl Replica {
+    /// Takes a message. Whatever it says is safe to take.
+    pub(super) fn hear(&mut self, message: Message) {
+        let Message { from, to, known, body } = message;
+        if self.halted || to != self.config.id || from == to {
+            return;
+        }
+        if self.state.cluster.is_removed(from) {
+            return self.send(from, Body::Removed);
+        }
+        match body {
+            Body::Raft { term, body } => self.hear_raft(from, known, term, body),
+            Body::Propose { term, incarnation, proposals } => {
+                self.hear_proposals(from, term, incarnation, proposals);
+            }
+            Body::Refused { number, error } => {
+                if let Some(waiter) = self.forwards.take_waiter(number) {
+                    self.refuse(waiter, error);
+                }
+            }
+            Body::ReadIndex { token } => {
+                if self.leading.is_some() {
+                    self.reads.push(self.now, reads::Asker::Peer(from, token));
+                }
+            }
+            Body::ReadIndexAnswer { token, index, time } => {
+                let token = ReadToken(token);
+                for answered in self.reads.answered_by_leader(token, index, time) {
+                    self.answer_read(answered);
+                }
+            }
+            Body::Digest { index, digest } => self.hear_digest(from, index, digest),
+            Body::SnapshotPart(part) => self.hear_part(from, &part),
+            Body::SnapshotReceived { transfer, offset, done } => {
+                let ended = self.sender.received(self.now, from, transfer, offset, done);
+                self.snapshot_ended(ended);
+            }
+            Body::Removed => {
+                if self.raft.membership().contains(from) {
+                    self.halt(Halt::Removed);
+                }
+            }
+            Body::Forgot { incarnation } => self.hear_forgot(from, incarnation),
+        }
+    }
+
+    fn hear_raft(&mut self, from: MemberId, known: Known, term: Term, body: raft_message::Body) {
+        if body.is_from_leader() && term >= self.raft.hard_state().term {
+            self.weigh(from, known);
+        }
+        if self.trust.admits(&body) {
+            let message = raft_message::Message { from, to: self.config.id, term, body };
+            self.raft.step(self.now, message);
+        }
+        if self.trust == Trust::Blank && self.raft.hard_state().vote.is_some() {
+            // It voted among those who begin, so it is one of them (T1).
+            self.trust = Trust::Sound;
+        }
+    }
+
+    /// Considers what a leader knows about this member.
+    fn weigh(&mut self, leader: MemberId, known: Known) {
+        let last = self.raft.log().last_index();
+        let trust = self.trust.hear(known, &self.config.lives, last);
+        if trust == Trust::Lost {
+            if self.trust != Trust::Lost {
+                self.event(Event::MemoryLost);
+            }
+            let incarnation = self.config.lives.now;
+            self.send(leader, Body::Forgot { incarnation });
+        }
+        self.trust = trust;
+    }
+
+    /// Promises again if the log says that this member was forgotten, or knows it as it is (T3).
+    pub(super) fn regain_trust(&mut self) {
+        let own = self.config.id;
+        let is_ours = |life: Incarnation| life.is_some() && life == self.config.lives.now;
+        let knows = |cluster: &crate::cluster::Cluster| {
+            let record = cluster.record(own)?;
+            Some(record.returns || is_ours(cluster.incarnation(own)))
+        };
+        if self.trust == Trust::Lost && knows(&self.state.cluster) == Some(true) {
+            self.trust = Trust::Sound;
+        }
+    }
+
+    /// A member says that it has lost its memory.
+    fn hear_forgot(&mut self, from: MemberId, incarnation: Incarnation) {
+        if self.leading.is_none() || self.state.cluster.incarnation(from) == incarnation {
+            return;
+        }
+        self.raft.forget(self.now, from);
+        self.members.note_forgotten(from, incarnation);
+    }
+
+    /// Takes what a member passes on, at the leader of the term that it speaks of.
+    fn hear_proposals(
+        &mut self,
+        from: MemberId,
+        term: Term,
+        life: Incarnation,
+        proposals: Vec<Proposal>,
+    ) {
+        if self.leading != Some(term) || !self.may_propose() {
+            return;
+        }
+        for Proposal { number, command } in proposals {
+            let origin = Origin { member: from, number };
+            if !self.has_room(command.len()) {
+                let error = Error::RequestTooManyRequests;
+                self.send(from, Body::Refused { number, error });
+            } else if command.first() == Some(&WISH) {
+                if let Some(wish) = Wish::decode(command.slice(1..))
+                    && self.gate.admit(from, life, number)
+                {
+                    self.wish(wish, Asker::Peer(origin));
+                }
+            } else if let Some(data) = self.restamp(command, origin)
+                && self.gate.admit(from, life, number)
+            {
+                self.propose_bytes(data, Waiter::Nobody);
+            }
+        }
+    }
+
+    /// A peer's command as an entry, if it is one: what this member cannot read must not get into the log.
+    fn restamp(&mut self, command: Bytes, origin: Origin) -> Option<Bytes> {
+        Command::decode(command.clone()).ok()?;
+        let time = self.keeper.stamp(self.now);
+        Command::restamp(command, Stamp { time, origin: Some(origin) })
+    }
+
+    /// Passes on to the leader what waits for one; or, if this member has come to lead, proposes it.
+    pub(super) fn forward(&mut self) {
+        if self.may_propose() {
+            for (command, waiter) in self.forwards.take_unsent() {
+                self.propose_forwarded(command, waiter);
+            }
+            return;
+        }
+        let (leader, term) = (self.raft.leader(), self.raft.hard_state().term);
+        if !leader.is_some() || leader == self.config.id {
+            return;
+        }
+        while let Some(proposals) = self.forwards.take_message(self.now, term) {
+            let incarnation = self.config.lives.now;
+            self.send(leader, Body::Propose { term, incarnation, proposals });
+        }
+    }
+
+    fn propose_forwarded(&mut self, command: Bytes, waiter: Waiter) {
+        if command.first() == Some(&WISH) {
+            if let (Some(wish), Waiter::Client(id)) = (Wish::decode(command.slice(1..)), waiter) {
+                self.wish(wish, Asker::Client(id));
+            }
+            return;
+        }
+        let stamp = self.keeper.stamp(self.now).into();
+        let data = Command::restamp(command, stamp).expect("this member encoded it");
+        self.propose_bytes(data, waiter);
+    }
+
+    // What is said.
+
+    pub(super) fn send(&mut self, to: MemberId, body: Body) {
+        let message = Message { from: self.config.id, to, known: self.known_of(to), body };
+        self.outputs.push_back(Output::Send(message));
+    }
+
+    /// Sends what Raft says, if it promises nothing that must not be promised.
+    pub(super) fn send_raft(&mut self, message: raft_message::Message) {
+        let raft_message::Message { to, term, body, .. } = message;
+        if self.trust.permits(&body) {
+            self.send(to, Body::Raft { term, body });
+        }
+    }
+
+    /// What this member knows of another, if it has applied an entry of its own term as leader.
+    fn known_of(&self, member: MemberId) -> Known {
+        if self.leading.is_some_and(|term| self.applied.term == term) {
+            let incarnation = self.state.cluster.incarnation(member);
+            Known::Settled { incarnation, acknowledged: self.raft.acknowledged(member) }
+        } else {
+            Known::Unsure
+        }
+    }
+
+    // Digests.
+
+    /// Tells the digest of the state to all others, and answers a leader that told its own.
+    pub(super) fn tell_digest(&mut self) {
+        if let Some((leader, index, digest)) = self.digests.answer() {
+            self.send(leader, Body::Digest { index, digest });
+        }
+        if !self.leads_others() || self.now < self.next_digest {
+            return;
+        }
+        self.next_digest = self.now + self.config.heartbeat_interval;
+        if let Some((index, digest)) = self.digests.ask() {
+            let own = self.config.id;
+            let others: Vec<_> = self.raft.membership().members().filter(|id| *id != own).collect();
+            for peer in others {
+                self.send(peer, Body::Digest { index, digest });
+            }
+        }
+    }
+
+    fn hear_digest(&mut self, from: MemberId, index: Index, digest: u64) {
+        if self.leading.is_none() {
+            if from == self.raft.leader() {
+                self.digests.asked_by(from, index);
+            }
+            return;
+        }
+        let (own, membership) = (self.config.id, self.raft.membership());
+        let wrong = self.digests.answered(own, from, index, digest, membership);
+        for member in wrong {
+            if self.state.alarms.is_raised_by(AlarmKind::Corrupt, member) {
+                continue;
+            }
+            self.event(Event::Diverged { member, index });
+            let alarm: AlarmRequest = super::maintenance::activate(AlarmKind::Corrupt, member);
+            self.dispatch(super::Ask::Command(Command::Alarm(alarm)), Waiter::Nobody);
+        }
+    }
+
+    // Snapshots.
+
+    /// Begins to send snapshots to those who need one, and goes on with those under way.
+    pub(super) fn move_snapshots(&mut self) {
+        while let Some(peer) = self.raft.poll_snapshot_wanted() {
+            if !self.sender.is_sending(peer) && self.leading.is_some() {
+                let position = Position {
+                    index: self.applied.index,
+                    term: self.applied.term,
+                    ..Position::default()
+                };
+                let writer = SnapshotWriter::new(self.config.cluster, position, &self.state);
+                let seed = self.rng.next_u64();
+                self.sender.begin(self.now, peer, seed, writer);
+                self.event(Event::SnapshotSending { peer, index: position.index });
+            }
+        }
+        let ended = self.sender.given_up(self.now);
+        self.snapshot_ended(ended);
+        while let Some((peer, part)) = self.sender.poll(self.now, &self.config.limits) {
+            self.send(peer, Body::SnapshotPart(part));
+        }
+        if let Some((to, transfer, offset)) = self.installer.word(self.now) {
+            self.send(to, Body::SnapshotReceived { transfer, offset, done: false });
+        }
+    }
+
+    fn snapshot_ended(&mut self, ended: Option<Ended>) {
+        let Some(Ended { peer, bytes, arrived }) = ended else { return };
+        // If its acknowledgement is on its way, this only asks for it.
+        self.raft.snapshot_failed(peer);
+        self.event(Event::SnapshotSent { peer, bytes, arrived });
+    }
+
+    fn hear_part(&mut self, from: MemberId, part: &SnapshotPart) {
+        let transfer = part.transfer;
+        if self.leading.is_some() {
+            return;
+        }
+        if !self.raft.lacks(part.place) || self.raft.learn_commit(part.place) {
+            self.raft.accept_up_to_commit();
+            return self.send(from, Body::SnapshotReceived { transfer, offset: 0, done: true });
+        }
+        match self.installer.take(self.now, &self.config, from, part) {
+            Taken::GoOn { offset } => {
+                self.send(from, Body::SnapshotReceived { transfer, offset, done: false });
+            }
+            Taken::Refused => {}
+            Taken::Whole => {
+                let position = self.position_of(part.place);
+                let writing = self.installer.writing().expect("it is whole");
+                self.snapshotter.begin(self.config.cluster, position, &writing.state);
+                let offset = part.offset + crate::convert::to_u64(part.bytes.len());
+                self.send(from, Body::SnapshotReceived { transfer, offset, done: false });
+            }
+        }
+    }
+
+    /// What a snapshot covers that a leader sent, in this member's log.
+    fn position_of(&self, place: LogEnd) -> Position {
+        Position { index: place.index, term: place.term, ..self.position() }
+    }
+
+    /// Lets a leader's snapshot take the place of state and log, if the one that is on the medium now is that.
+    pub(super) fn install(&mut self) {
+        let newest = self.snapshotter.newest();
+        let place = LogEnd { index: newest.index, term: newest.term };
+        let Some(writing) = self.installer.take_written(place) else { return };
+        let (transfer, from) = (writing.transfer, writing.from);
+        if self.raft.lacks(place) && self.leading.is_none() {
+            self.wal.restart(place.index, place.term);
+            self.raft.restore(place, writing.state.cluster.membership().clone());
+            self.state = writing.state;
+            self.applied = place;
+            self.digests.forget();
+            // What became of these, nobody can tell any more (F3).
+            let unknown = self.forwards.take_unknown(place.term);
+            for waiter in self.proposals.take_unknown(place.index).into_iter().chain(unknown) {
+                self.refuse(waiter, Error::Timeout);
+            }
+            self.compactor.forget();
+            self.event(Event::SnapshotInstalled { index: place.index });
+            self.members_changed();
+        }
+        self.send(from, Body::SnapshotReceived { transfer, offset: 0, done: true });
+    }
+
+    // The disk.
+
+    /// Lets another member lead while this one's disk does not answer.
+    pub(super) fn watch_disk(&mut self) {
+        let stalled = self.stall_deadline().is_some_and(|due| due <= self.now);
+        if stalled && let Some(successor) = self.raft.successor(self.now) {
+            self.stall_told = true;
+            self.event(Event::DiskStalled);
+            self.raft.transfer(self.now, successor).expect("a successor follows a leader");
+        }
+    }
+
+    /// When a write to the log has taken as long as followers wait for a leader.
+    pub(super) fn stall_deadline(&self) -> Option<Time> {
+        if self.stall_told || !self.leads_others() {
+            return None;
+        }
+        Some(self.wal.in_flight_since()? + self.config.election_timeout)
+    }
+}

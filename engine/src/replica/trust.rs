@@ -1,0 +1,148 @@
+//! Whether this member's promises can be counted on, and what it does if not.
+//!
+//! What a member voted for and acknowledged stands on its disk. If the disk was wiped, or set back to an older copy,
+//! the member does not know what it promised; if it promised anew, two leaders could have its vote, or an entry be
+//! lost that it had acknowledged.
+//!
+//! ```text
+//!           voted with those who begin, or a settled leader never heard of this member
+//! ┌───────┐ ────────────────────────────────────────────────────────────────► ┌───────┐
+//! │ Blank │                                                                     │ Sound │
+//! └───────┘                      its own state says that it was forgotten  ┌──► └───────┘
+//!     │      ┌──────┐ ─────────────────────────────────────────────────────┘       │
+//!     └────► │ Lost │ ◄────────────────────────────────────────────────────────────┘
+//!            └──────┘   a settled leader knows a start, or an entry, that this disk does not
+//! ```
+//!
+//! - T1 A member that began with an empty disk votes for nobody who has a log, and acknowledges nothing, until a
+//!   settled leader says that the cluster never heard of it. Those who begin a cluster together have no log, so they
+//!   elect a leader without asking.
+//! - T2 A member that has lost its memory promises nothing, and says so. The leader takes away its vote, by a change of
+//!   the membership that does not need it, and gives it back when it has caught up ([`members`](super::members)).
+//! - T3 It promises again only when its own log holds that change: then it votes for nobody who lacks it.
+//!
+//! The log is taken all the same, only not acknowledged.
+//!
+//! # Limits
+//!
+//! A disk that is set back within one life of its member is noticed only by a leader that still knows what the member
+//! acknowledged; a majority of disks that are wiped together, by nobody.
+
+use crate::config::Lives;
+use crate::peer::{Incarnation, Known};
+use crate::raft::Index;
+use crate::raft::message::Body;
+
+/// What this member knows about its own promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// They are on its disk.
+    Sound,
+    /// It began with an empty disk: perhaps the cluster began, perhaps the disk was wiped.
+    Blank,
+    /// Its disk is not the one that made them.
+    Lost,
+}
+
+impl Trust {
+    /// What a leader's word about this member makes of it, whose log ends at `last`.
+    #[must_use]
+    pub(super) fn hear(self, known: Known, lives: &Lives, last: Index) -> Self {
+        let Known::Settled { incarnation, acknowledged } = known else { return self };
+        let is_ours = incarnation == lives.now || lives.before.contains(&incarnation);
+        let never_heard = incarnation == Incarnation::NONE;
+        match self {
+            Self::Lost => Self::Lost,
+            Self::Blank if never_heard || is_ours => Self::Sound,
+            Self::Sound if (never_heard || is_ours) && acknowledged <= last => Self::Sound,
+            Self::Blank | Self::Sound => Self::Lost,
+        }
+    }
+
+    /// Whether to take a message, because it asks for no promise, or for one that can be made.
+    pub(super) fn admits(self, body: &Body) -> bool {
+        match body {
+            Body::PreVote { last } | Body::Vote { last, .. } => match self {
+                Self::Sound => true,
+                Self::Blank => last.index == Index(0),
+                Self::Lost => false,
+            },
+            Body::TimeoutNow => self == Self::Sound,
+            Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. } => true,
+        }
+    }
+
+    /// Whether to send a message, because it promises nothing, or what can be promised.
+    pub(super) fn permits(self, body: &Body) -> bool {
+        match body {
+            Body::AppendAccepted { .. } => self == Self::Sound,
+            Body::PreVote { .. }
+            | Body::PreVoteReply { granted: true }
+            | Body::Vote { .. }
+            | Body::VoteReply { granted: true } => self != Self::Lost,
+            Body::PreVoteReply { granted: false }
+            | Body::VoteReply { granted: false }
+            | Body::Append { .. }
+            | Body::AppendRejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lives(now: u64, before: &[u64]) -> Lives {
+        let before = before.iter().copied().map(Incarnation).collect();
+        Lives { now: Incarnation(now), before }
+    }
+
+    fn says(incarnation: u64, acknowledged: u64) -> Known {
+        let incarnation = Incarnation(incarnation);
+        Known::Settled { incarnation, acknowledged: Index(acknowledged) }
+    }
+
+    #[test]
+    fn a_leaders_word_is_judged_by_a_table() {
+        use Trust::{Blank, Lost, Sound};
+        let lives = lives(7, &[5, 6]);
+        let cases = [
+            (Sound, Known::Unsure, Sound),
+            (Sound, says(0, 10), Sound),
+            (Sound, says(7, 10), Sound),
+            (Sound, says(5, 10), Sound),
+            (Sound, says(8, 10), Lost),
+            (Sound, says(7, 11), Lost),
+            (Blank, Known::Unsure, Blank),
+            (Blank, says(0, 0), Sound),
+            (Blank, says(7, 0), Sound),
+            (Blank, says(4, 0), Lost),
+            (Lost, says(0, 0), Lost),
+            (Lost, says(7, 0), Lost),
+        ];
+        for (trust, known, expected) in cases {
+            assert_eq!(trust.hear(known, &lives, Index(10)), expected, "{trust:?} hears {known:?}");
+        }
+    }
+
+    #[test]
+    fn who_began_with_nothing_votes_only_among_those_who_did() {
+        let vote = |index| {
+            let last = crate::raft::message::LogEnd { index: Index(index), ..Default::default() };
+            Body::Vote { last, takeover: false }
+        };
+        assert!(Trust::Blank.admits(&vote(0)) && !Trust::Blank.admits(&vote(1)));
+        assert!(Trust::Sound.admits(&vote(1)) && !Trust::Lost.admits(&vote(0)));
+        let accepted = Body::AppendAccepted { matched: Index(1) };
+        assert!(!Trust::Blank.permits(&accepted) && !Trust::Lost.permits(&accepted));
+    }
+}
