@@ -8,6 +8,7 @@ use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use cairn_engine::peer::hello::PREFACE;
 use cairn_io::runtime::{Connection as Io, Runtime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
@@ -16,7 +17,6 @@ use crate::{grpc, http1, peers};
 
 /// How long a client may take to say its first words.
 const FIRST_WORDS_LIMIT: Duration = Duration::from_secs(30);
-const PREFACE: &[u8] = b"CAIRNMEM";
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// What a listener serves.
@@ -47,11 +47,15 @@ pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face) {
     let Some(Some(Some((first, has_preface)))) = server.unless_stopped(spoken).await else {
         return;
     };
+    if face == Face::Peers && has_preface {
+        // Peers are listened to on the first core only.
+        let acceptor = server.handle().peer_acceptor().expect("the first core has the links");
+        return acceptor.adopt(io, first);
+    }
     let io: Io = Box::new(Replayed { first, io });
     match face {
         Face::Clients if has_preface => grpc::connection::serve(server, io).await,
         Face::Clients | Face::Http => http1::serve(server, io).await,
-        Face::Peers if has_preface => peers::serve_link(server, io).await,
         Face::Peers => peers::serve_http(server, io).await,
     }
 }

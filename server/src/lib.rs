@@ -34,6 +34,7 @@ pub mod notices;
 pub mod serve;
 pub mod version;
 
+mod peer_metrics;
 mod peers;
 
 #[cfg(test)]

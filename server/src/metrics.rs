@@ -6,9 +6,11 @@
 //! docs/compat.md has a row for each of etcd's metrics. Names of our own begin with `cairn_`.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use cairn_engine::MemberId;
 use cairn_engine::api::Code;
+use cairn_io::driver::PeerCounters as LinkCounters;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -16,6 +18,7 @@ use prometheus::{
 };
 
 use crate::grpc::method::{METHODS, Method};
+use crate::peer_metrics::PeerMetrics;
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -124,6 +127,8 @@ pub struct Facts {
     pub quota_bytes: i64,
     /// Which runtime drives the cores.
     pub runtime: String,
+    /// The numbers of links to other members.
+    pub peers: Arc<LinkCounters>,
 }
 
 impl Metrics {
@@ -132,6 +137,8 @@ impl Metrics {
         let registry = Registry::new();
         let process = Box::new(ProcessCollector::for_self());
         registry.register(process).expect("the first of its names");
+        let peers = PeerMetrics::new(Arc::clone(&facts.peers), facts.member.clone());
+        registry.register(Box::new(peers)).expect("names of its own");
         let made = Maker(&registry);
         made.fact(
             "etcd_server_version",
@@ -340,6 +347,7 @@ mod tests {
             member: "8e9e05c52164694d".to_owned(),
             quota_bytes: 2_147_483_648,
             runtime: "glommio".to_owned(),
+            peers: Arc::default(),
         })
     }
 

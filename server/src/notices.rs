@@ -8,7 +8,7 @@ use cairn_engine::api::etcdserverpb::Member;
 use cairn_engine::event::Event;
 use cairn_engine::raft::Term;
 use cairn_engine::{ClusterId, MemberId};
-use cairn_io::driver::{Notice, Recovered};
+use cairn_io::driver::{Notice, PeerNotice, Recovered};
 use cairn_io::probe::Kind;
 
 use crate::config::Config;
@@ -84,6 +84,12 @@ impl Notices {
             Notice::Recovered(recovered) => tell_recovered(&recovered),
             Notice::LogWritten { bytes, took } => self.metrics.log_written(bytes, took),
             Notice::Event(event) => self.tell_event(event),
+            Notice::Peer(notice @ PeerNotice::Connected { .. }) => tracing::info!("{notice}"),
+            Notice::Peer(
+                notice @ (PeerNotice::Lost { .. }
+                | PeerNotice::Unreachable { .. }
+                | PeerNotice::Refused { .. }),
+            ) => tracing::warn!("{notice}"),
             Notice::Trouble(error) => {
                 tracing::warn!(error = %error, "a chore of the disk failed and will be tried again");
             }

@@ -1,6 +1,6 @@
 //! The peer port: what other members, those that want to become one, and some tools find there.
 //!
-//! Links between members speak the protocol of [`cairn_io::peers`]; whoever begins in another way is answered in
+//! Links between members speak the protocol of [`cairn_engine::peer`]; whoever begins in another way is answered in
 //! HTTP/1.1, as on etcd's peer port: `/members` tells a member that joins who there is ([`crate::join`]), and Patroni
 //! looks there for the client URLs of the cluster.
 
@@ -25,9 +25,6 @@ use crate::join::CLUSTER_ID_HEADER;
 const LIFE_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-
-/// Serves a link to another member until it ends.
-pub(crate) async fn serve_link<R: Runtime>(_server: Context<R>, _io: Io) {}
 
 /// Serves a connection that speaks HTTP/1.1 until it ends.
 pub(crate) async fn serve_http<R: Runtime>(server: Context<R>, io: Io) {

@@ -14,7 +14,7 @@ use cairn_engine::config::{Limits as EngineLimits, Lives};
 use cairn_engine::event::Halt;
 use cairn_engine::{Config as EngineConfig, MemberId};
 use cairn_io::datadir::DataDir;
-use cairn_io::driver::{self, Directory, Fatal, Handle, Seat, Settings, StartError};
+use cairn_io::driver::{self, Directory, Fatal, Handle, PeerCounters, Seat, Settings, StartError};
 use cairn_io::listener::{self, Prepared};
 use cairn_io::probe::{self, Choice, Selected};
 use cairn_io::pulse::{self, Counters};
@@ -110,6 +110,7 @@ fn start(config: &Config) -> Result<End, Failed> {
     files.create().map_err(Failed::to("cannot make the data directory's folders"))?;
     notices::starting(config, &identity, selected.kind);
 
+    let peer_counters = Arc::new(PeerCounters::default());
     let metrics = Arc::new(Metrics::new(&Facts {
         version: version::ETCD_VERSION.to_owned(),
         member: identity.id.to_string(),
@@ -117,6 +118,7 @@ fn start(config: &Config) -> Result<End, Failed> {
             .quota_backend_bytes
             .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         runtime: selected.kind.to_string(),
+        peers: Arc::clone(&peer_counters),
     }));
     let counters = Arc::new(Counters::default());
     let plan = Plan { pulse: Some(pulse_config(config)), counters: Arc::clone(&counters) };
@@ -128,6 +130,8 @@ fn start(config: &Config) -> Result<End, Failed> {
             engine: engine_config(config, &identity, lives)?,
             directory: directory.path().to_path_buf(),
             log_directory: config.wal_dir.clone(),
+            peer_connector: None,
+            peer_counters,
         },
         limits: Limits {
             txn_ops_max: config.max_txn_ops,
@@ -394,13 +398,16 @@ async fn listen<R: Runtime>(server: Context<R>, socket: Prepared, face: Face) {
     listener::accept_each::<R>(listener, serve, failed).await;
 }
 
-/// Says that clients are served, once the cluster has a leader.
+/// Says that clients are served, once the cluster has a leader and a version, which some clients ask for first.
 async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
     for url in &config.listen_peer_urls {
         tracing::info!(address = url.as_str(), "serving peer traffic");
     }
-    while !server.handle().leader().is_some() {
-        R::sleep(LEADER_POLL).await;
+    let handle = server.handle();
+    let mut pause = POLL_MIN;
+    while !handle.leader().is_some() || handle.cluster_version().is_empty() {
+        R::sleep(pause).await;
+        pause = (pause * 2).min(POLL_MAX);
     }
     tracing::info!("ready to serve client requests");
     for url in &config.listen_client_urls {
@@ -409,8 +416,10 @@ async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
     }
 }
 
-/// How often to look for a leader at start; a member alone has one as soon as its disk has answered twice.
-const LEADER_POLL: Duration = Duration::from_millis(1);
+/// How often to look for them at start. A member alone has both as soon as its disk has answered a few times; one that
+/// waits for others may wait for long.
+const POLL_MIN: Duration = Duration::from_millis(1);
+const POLL_MAX: Duration = Duration::from_millis(32);
 
 /// Takes signals, and tells of the first that ends the process.
 async fn hear(mut signals: Signals, tell: watch::Sender<Option<Signal>>) {
@@ -446,6 +455,9 @@ async fn leave<R: Runtime>(
     if handle.leader().0 == handle.header().member_id {
         let moved = handle.ask(Request::MoveLeader(MemberId::NONE));
         match server.within(server.limits().election_timeout, moved).await {
+            Some(Ok(_)) if handle.leader().0 == handle.header().member_id => {
+                tracing::info!("skipped leadership transfer: nobody else can lead");
+            }
             Some(Ok(_)) => {
                 tracing::info!(new_leader = %handle.leader(), "leadership transfer finished");
             }

@@ -129,12 +129,13 @@ impl Place {
     }
 
     /// The flags that make a member live here.
-    pub(crate) fn flags(&self) -> [String; 4] {
+    pub(crate) fn flags(&self) -> [String; 5] {
         let Self { address, .. } = self;
         [
             format!("--data-dir={}", self.data().display()),
             format!("--listen-client-urls=http://{address}"),
             format!("--advertise-client-urls=http://{address}"),
+            format!("--listen-peer-urls=http://{}:2380", address.ip()),
             "--log-level=info".to_owned(),
         ]
     }
