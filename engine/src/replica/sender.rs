@@ -51,6 +51,14 @@ struct Sending {
     paced: Time,
 }
 
+/// What a peer says about a snapshot, see [`Body::SnapshotReceived`](crate::peer::Body::SnapshotReceived).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    pub(super) transfer: u64,
+    pub(super) offset: u64,
+    pub(super) done: bool,
+}
+
 /// What became of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
@@ -93,22 +101,15 @@ impl Sender {
     }
 
     /// Takes a peer's word about a snapshot; what became of it, if it came to its end.
-    pub(super) fn received(
-        &mut self,
-        now: Time,
-        peer: MemberId,
-        transfer: u64,
-        offset: u64,
-        done: bool,
-    ) -> Option<Ended> {
-        let sending = self.sendings.get_mut(&peer).filter(|s| s.transfer == transfer)?;
+    pub(super) fn received(&mut self, now: Time, peer: MemberId, word: Word) -> Option<Ended> {
+        let sending = self.sendings.get_mut(&peer).filter(|s| s.transfer == word.transfer)?;
         sending.heard = now;
-        if done {
+        if word.done {
             let bytes = sending.made;
             self.sendings.remove(&peer);
             return Some(Ended { peer, bytes, arrived: true });
         }
-        sending.received(offset);
+        sending.received(word.offset);
         None
     }
 
@@ -129,7 +130,7 @@ impl Sender {
     /// When something is due without a word from a peer.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Time> {
         let due = |sending: &Sending| {
-            let silence = (sending.heard + PATIENCE).min(sending.sent + RETRY);
+            let silence = (sending.heard + PATIENCE).min(sending.heard.max(sending.sent) + RETRY);
             if sending.may_make(limits) || sending.next < sending.kept.len() {
                 sending.paced.min(silence)
             } else {
