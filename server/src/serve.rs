@@ -465,6 +465,7 @@ async fn leave<R: Runtime>(
             None => tracing::warn!("leadership transfer took too long"),
         }
     }
+    tracing::info!("closing etcd server");
     // The member may have been removed in the meantime.
     stop.send_if_modified(|end| {
         let is_first = end.is_none();

@@ -57,7 +57,7 @@ impl Cluster {
     fn start(runtime: Runtime) -> Self {
         let places: Vec<Place> = (0..3).map(|_| Place::new()).collect();
         let named: Vec<String> =
-            places.iter().enumerate().map(|(n, place)| named(n, place)).collect();
+            places.iter().enumerate().map(|(n, place)| name_and_url(n, place)).collect();
         let mut cluster = Self { runtime, members: Vec::new(), flags: Vec::new() };
         for place in places {
             cluster.begin(place, &named.join(","), "new");
@@ -88,9 +88,9 @@ impl Cluster {
             .members
             .iter()
             .enumerate()
-            .map(|(n, member)| self::named(n, &member.place))
+            .map(|(n, member)| name_and_url(n, &member.place))
             .collect();
-        named.push(self::named(self.members.len(), place));
+        named.push(name_and_url(self.members.len(), place));
         named.join(",")
     }
 
@@ -213,7 +213,7 @@ pub(crate) fn peer_url(place: &Place) -> String {
     format!("http://{}:2380", place.address.ip())
 }
 
-fn named(number: usize, place: &Place) -> String {
+fn name_and_url(number: usize, place: &Place) -> String {
     format!("m{number}={}", peer_url(place))
 }
 

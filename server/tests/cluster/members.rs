@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::ask::{everything, put, refusal, with};
 use crate::cluster::{Cluster, on_both_runtimes, peer_url, texts, until_ok};
-use crate::harness::{Member, Place, Runtime, block_on, cairn};
+use crate::harness::{Member, Place, Runtime, cairn};
 
 on_both_runtimes! {
     a_member_comes_learns_votes_and_goes,
@@ -245,5 +245,4 @@ fn who_has_nobody_to_ask_does_not_join() {
     let (code, said) = crate::harness::refused(&place, &texts(&flags));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("nobody to ask"), "{said}");
-    block_on(async {});
 }

@@ -39,6 +39,9 @@ pub(super) struct Options {
     /// The first member's port for clients; its port for peers is the next one, and so on
     #[arg(long, value_name = "PORT", default_value_t = 2379)]
     port: u16,
+    /// The address of all members; all of 127.0.0.0/8 is this machine
+    #[arg(long, value_name = "ADDRESS", default_value_t = Ipv4Addr::LOCALHOST)]
+    address: Ipv4Addr,
     /// Start a member again when it dies
     #[arg(long)]
     restart: bool,
@@ -85,7 +88,7 @@ struct Place {
 /// A place for each member, of which nobody has any yet.
 fn places(options: &Options) -> Result<Vec<Place>, String> {
     let place = |member: u16| {
-        let address = |port| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let address = |port| Some(SocketAddr::from((options.address, port)));
         let port = options.port.checked_add(2 * member)?;
         Some(Place { client: address(port)?, peer: address(port.checked_add(1)?)? })
     };
@@ -101,7 +104,8 @@ fn places(options: &Options) -> Result<Vec<Place>, String> {
 
 /// Notes what cluster a directory holds: members remember each other's addresses, so they cannot have others later.
 fn claim(directory: &Path, options: &Options) -> Result<(), String> {
-    let said = format!("members {}\nport {}\n", options.members, options.port);
+    let Options { members, address, port, .. } = options;
+    let said = format!("members {members}\naddress {address}\nport {port}\n");
     let path = directory.join("local-cluster");
     let failed = |error: io::Error| format!("cannot use {}: {error}", directory.display());
     match fs::read_to_string(&path) {
