@@ -1,6 +1,7 @@
 //! What peers say, and what is said to them.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -24,6 +25,9 @@ use crate::raft::{Index, ReadToken, Term};
 use crate::snapshot::{Position, SnapshotWriter};
 use crate::state_machine::AlarmKind;
 use crate::time::Time;
+
+/// How often a leader tells the digest of its state: a difference is to be known within a second.
+const DIGEST_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Replica {
     /// Takes a message. Whatever it says is safe to take.
@@ -224,7 +228,7 @@ impl Replica {
         if !self.leads_others() || self.now < self.next_digest {
             return;
         }
-        self.next_digest = self.now + self.config.heartbeat_interval;
+        self.next_digest = self.now + DIGEST_INTERVAL;
         if let Some((index, digest)) = self.digests.ask() {
             let own = self.config.id;
             let others: Vec<_> = self.raft.membership().members().filter(|id| *id != own).collect();
