@@ -146,12 +146,12 @@ async fn a_member_that_was_away_for_long_is_sent_a_snapshot(cluster: &mut Cluste
     cluster.kill(away).await;
     let leader = cluster.leader().await;
     let mut kv = cluster.members[leader].kv();
-    // More than stays in memory for those who lag.
-    for number in 0..24 {
-        kv.put(big_put(format!("big {number}"), 1 << 20)).await.unwrap();
+    // More than stays in memory for those who lag, even if they seem to answer.
+    for number in 0..70 {
+        kv.put(big_put(format!("big {}", number % 8), 1 << 20)).await.unwrap();
     }
     cluster.start_again(away);
-    assert_eq!(cluster.get(away, "big 23").await.map(|value| value.len()), Some(1 << 20));
+    assert_eq!(cluster.get(away, "big 5").await.map(|value| value.len()), Some(1 << 20));
     cluster.put(away, "after", "x").await;
     assert_eq!(cluster.get(leader, "after").await.as_deref(), Some("x"));
     let said = |cluster: &mut Cluster, number: usize, text: &str| {

@@ -155,10 +155,9 @@ async fn a_member_whose_disk_was_wiped_comes_back(cluster: &mut Cluster) {
     fs::remove_dir_all(cluster.members[wiped].place.data()).unwrap();
     cluster.start_again(wiped);
     assert_eq!(cluster.id(wiped).await, id);
-    // When it votes again, it makes a majority with one of the others.
-    while cluster.status(wiped).await.is_learner
-        || !cluster.members[wiped].said().iter().any(|line| line.contains("published local member"))
-    {
+    // It learns until it has caught up; then it makes a majority with one of the others.
+    let votes_again = format!(r#""promoted-member-id":"{id:x}""#);
+    while !cluster.members[wiped].said().iter().any(|line| line.contains(&votes_again)) {
         tokio::time::sleep(crate::cluster::POLL).await;
     }
     assert_eq!(cluster.get(wiped, "a").await.as_deref(), Some("1"));
