@@ -5,6 +5,7 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cairn_engine::api::Route;
 use cairn_engine::event::{Publication, ReadIndexAnswer};
@@ -302,6 +303,8 @@ impl<R: Runtime> Core<R> {
             term: publication.term,
             leader: publication.leader,
             alarms: publication.alarms.clone(),
+            is_learner: publication.is_learner,
+            cluster_version: Arc::clone(&publication.cluster_version),
         });
     }
 
