@@ -122,8 +122,8 @@ pub struct Replica {
     leading: Option<Term>,
     /// When this member lost its leader, if it did.
     leader_lost: Option<Time>,
-    /// The write to the log that takes too long was told of.
-    stall_told: bool,
+    /// When it was last seen that a write to the log takes too long.
+    stalled: Option<Time>,
     halted: bool,
     outputs: VecDeque<Output>,
     /// Answers that leave behind the next publication.
@@ -225,7 +225,7 @@ impl Replica {
             version_checked: false,
             leading: None,
             leader_lost: None,
-            stall_told: false,
+            stalled: None,
             halted: false,
             outputs: VecDeque::new(),
             replies: VecDeque::new(),
@@ -253,7 +253,7 @@ impl Replica {
             Input::Message(message) => self.hear(message),
             Input::LogWritten { to } => {
                 self.wal.written(now, to);
-                self.stall_told = false;
+                self.stalled = None;
             }
             Input::SnapshotWritten => self.snapshot_written(),
         }
@@ -279,6 +279,7 @@ impl Replica {
             self.proposals.deadline(),
             self.forwards.deadline(self.config.request_timeout()),
             self.reads.deadline(),
+            self.retry_deadline(),
             self.members.deadline(),
             self.publish_deadline(),
             self.sender.deadline(&self.config.limits),
@@ -292,6 +293,14 @@ impl Replica {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// When what was said to the leader is to be said again.
+    fn retry_deadline(&self) -> Option<Time> {
+        if self.leading.is_some() || !self.raft.leader().is_some() {
+            return None;
+        }
+        self.forwards.retry_deadline().into_iter().chain(self.reads.retry_deadline()).min()
     }
 
     /// Asks every module in turn until none has anything more to say.
@@ -343,17 +352,17 @@ impl Replica {
             let result = self.answer_locally(&request, ClusterTime(0));
             return self.reply(id, result);
         }
-        match request {
-            Request::LeaseKeepAlive(lease) => self.keeper.renew(lease, id),
-            Request::MoveLeader(target) => self.move_leader(id, target),
-            Request::Members(wish) => self.dispatch(Ask::Wish(wish), Waiter::Client(id)),
-            request => {
-                if let Err(error) = self.admit(&request) {
-                    return self.reply(id, Err(error));
-                }
-                let command = self.to_command(request);
-                self.dispatch(Ask::Command(command), Waiter::Client(id));
-            }
+        if let Request::LeaseKeepAlive(lease) = request {
+            self.keeper.renew(lease, id);
+        } else if let Request::MoveLeader(target) = request {
+            self.move_leader(id, target);
+        } else if let Request::Members(wish) = request {
+            self.dispatch(Ask::Wish(wish), Waiter::Client(id));
+        } else if let Err(error) = self.admit(&request) {
+            self.reply(id, Err(error));
+        } else {
+            let command = self.to_command(request);
+            self.dispatch(Ask::Command(command), Waiter::Client(id));
         }
     }
 

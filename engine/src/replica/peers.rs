@@ -4,11 +4,12 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::digests::Answer;
 use super::installer::Taken;
 use super::members::Asker;
 use super::proposals::Waiter;
 use super::reads;
-use super::sender::Ended;
+use super::sender::{Ended, Word};
 use super::trust::Trust;
 use super::{Replica, WISH};
 use crate::api::Error;
@@ -58,7 +59,8 @@ impl Replica {
             Body::Digest { index, digest } => self.hear_digest(from, index, digest),
             Body::SnapshotPart(part) => self.hear_part(from, &part),
             Body::SnapshotReceived { transfer, offset, done } => {
-                let ended = self.sender.received(self.now, from, transfer, offset, done);
+                let word = Word { transfer, offset, done };
+                let ended = self.sender.received(self.now, from, word);
                 self.snapshot_ended(ended);
             }
             Body::Removed => {
@@ -240,7 +242,7 @@ impl Replica {
             return;
         }
         let (own, membership) = (self.config.id, self.raft.membership());
-        let wrong = self.digests.answered(own, from, index, digest, membership);
+        let wrong = self.digests.answered(own, membership, Answer { from, index, digest });
         for member in wrong {
             if self.state.alarms.is_raised_by(AlarmKind::Corrupt, member) {
                 continue;
@@ -342,19 +344,23 @@ impl Replica {
 
     /// Lets another member lead while this one's disk does not answer.
     pub(super) fn watch_disk(&mut self) {
-        let stalled = self.stall_deadline().is_some_and(|due| due <= self.now);
-        if stalled && let Some(successor) = self.raft.successor(self.now) {
-            self.stall_told = true;
+        if self.stall_deadline().is_none_or(|due| due > self.now) {
+            return;
+        }
+        if self.stalled.replace(self.now).is_none() {
             self.event(Event::DiskStalled);
+        }
+        if let Some(successor) = self.raft.successor(self.now) {
             self.raft.transfer(self.now, successor).expect("a successor follows a leader");
         }
     }
 
-    /// When a write to the log has taken as long as followers wait for a leader.
+    /// When a write to the log has taken as long as followers wait for a leader, or as long again.
     pub(super) fn stall_deadline(&self) -> Option<Time> {
-        if self.stall_told || !self.leads_others() {
+        if !self.leads_others() {
             return None;
         }
-        Some(self.wal.in_flight_since()? + self.config.election_timeout)
+        let since = self.wal.in_flight_since()?;
+        Some(self.stalled.unwrap_or(since) + self.config.election_timeout)
     }
 }

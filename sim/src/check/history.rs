@@ -104,8 +104,11 @@ impl Sets {
     /// Whether a change may lead from here to there: one set of voters at a time, and both while they overlap.
     fn may_become(&self, next: &Self) -> bool {
         if self.outgoing.is_empty() {
+            let place = |sets: &Self, id| (sets.voters.contains(&id), sets.learners.contains(&id));
+            let all: BTreeSet<_> = self.everybody().union(&next.everybody()).copied().collect();
+            let moved = all.into_iter().filter(|id| place(self, *id) != place(next, *id)).count();
             let same = next.voters == self.voters && next.outgoing.is_empty();
-            same || next.outgoing == self.voters
+            moved <= 1 && (same || next.outgoing == self.voters)
         } else {
             let left = Self { outgoing: BTreeSet::new(), ..self.clone() };
             *next == left
