@@ -251,6 +251,7 @@ impl Replica {
                 self.reads.push(now, reads::Asker::Shard(shard, token));
             }
             Input::Message(message) => self.hear(message),
+            Input::PeerDown(peer) => self.raft.peer_down(now, peer),
             Input::LogWritten { to } => {
                 self.wal.written(now, to);
                 self.stalled = None;
@@ -271,8 +272,9 @@ impl Replica {
     pub fn deadline(&self) -> Option<Time> {
         let sweeping = self.state.store.sweeping().map(|_| self.now);
         // What is not proposed wakes nobody, or it would do so without end.
-        let leases =
-            if self.may_end_leases() { self.keeper.deadline(&self.state.lessor) } else { None };
+        let proposes = self.may_propose();
+        let leases = self.keeper.deadline(&self.state.lessor);
+        let compaction = self.auto_compactor.as_ref().map(AutoCompactor::deadline);
         [
             Some(self.raft.deadline()),
             self.wal.deadline(),
@@ -286,8 +288,8 @@ impl Replica {
             self.installer.deadline(),
             self.leads_others().then_some(self.next_digest),
             self.stall_deadline(),
-            leases,
-            self.auto_compactor.as_ref().map(AutoCompactor::deadline),
+            leases.filter(|_| proposes && self.may_end_leases()),
+            compaction.filter(|_| proposes),
             sweeping,
         ]
         .into_iter()
