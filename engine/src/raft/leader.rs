@@ -345,10 +345,10 @@ impl Leader {
         }
     }
 
-    /// Notes that a member was not brought a snapshot.
-    pub(super) fn snapshot_failed(&mut self, peer: MemberId) {
+    /// Notes that a member was brought a snapshot, or not.
+    pub(super) fn snapshot_ended(&mut self, peer: MemberId, covers: Index) {
         if let Some(progress) = self.progress.get_mut(&peer) {
-            progress.snapshot_failed();
+            progress.snapshot_ended(covers);
         }
     }
 
@@ -391,7 +391,9 @@ fn send_appends(core: &mut Core, now: Time, peer: MemberId, progress: &mut Progr
 
 fn send_append(core: &mut Core, now: Time, peer: MemberId, progress: &mut Progress) {
     let index = progress.next().prev();
-    let Some(term) = core.log.term_at(index) else {
+    // Who the founders are stands in no entry, only in snapshots.
+    let is_told_all = index > Index(0) || core.founders.contains(&peer);
+    let Some(term) = core.log.term_at(index).filter(|_| is_told_all) else {
         return want_snapshot(core, peer, progress);
     };
     let entries = core.log.slice(progress.next(), core.config.append_bytes_max);

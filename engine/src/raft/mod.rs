@@ -36,6 +36,7 @@
 //! - R6 Commit advances by counting only for an entry of the leader's own term (thesis §3.6.2).
 //! - R7 A read waits for a round of heartbeats that was sent after the read arrived.
 
+use alloc::collections::BTreeSet;
 use bytes::Bytes;
 use core::fmt;
 use core::time::Duration;
@@ -173,6 +174,10 @@ impl fmt::Debug for Entry {
     }
 }
 
+/// In place of a vote, in this term and all that follow: this member's vote is not to be had, because it does not know
+/// to whom it was promised.
+pub const FORFEITED: MemberId = MemberId(u64::MAX);
+
 /// What a member must never forget (R5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
@@ -208,6 +213,9 @@ pub struct Durable {
     pub log: Log,
     /// Who takes part, as of the entry before the first in the log.
     pub membership: Membership,
+    /// Those who began with the same membership, so that the log alone tells them everything. Who joined later is
+    /// brought a snapshot first.
+    pub founders: BTreeSet<MemberId>,
 }
 
 /// What a leader knows of another member.
@@ -601,10 +609,10 @@ impl Raft {
         }
     }
 
-    /// Notes that a member was not brought a snapshot.
-    pub fn snapshot_failed(&mut self, peer: MemberId) {
+    /// Notes that a member was brought a snapshot that covers the log up to `covers`, or none if that is zero.
+    pub fn snapshot_ended(&mut self, peer: MemberId, covers: Index) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.snapshot_failed(peer);
+            leader.snapshot_ended(peer, covers);
         }
     }
 
@@ -641,6 +649,18 @@ impl Raft {
         self.core.hard_state.commit = place.index;
         self.core.membership = membership;
         self.accept_up_to_commit();
+    }
+
+    /// Votes for nobody, from now on and after a restart, until [`Raft::regain_vote`].
+    pub fn forfeit_vote(&mut self) {
+        self.core.hard_state.vote = FORFEITED;
+    }
+
+    /// Votes again; in this term for none but its leader, if there is one.
+    pub fn regain_vote(&mut self) {
+        if self.core.hard_state.vote == FORFEITED {
+            self.core.hard_state.vote = self.core.leader;
+        }
     }
 
     /// What must become durable since the last call: a new term or vote, and entries.

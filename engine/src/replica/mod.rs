@@ -183,8 +183,12 @@ impl Replica {
         let hard_state = log.hard_state;
         let wal = Writer::new(wal_config, &log, last, rng.fork());
         let membership = state.cluster.membership().clone();
-        let blank = hard_state.term == Term(0) && last.0 == Index(0);
-        let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
+        // One that never promised anything yet remembers nothing but that (T4).
+        let is_empty = hard_state.term == Term(0) && last.0 == Index(0);
+        let blank = is_empty || hard_state.vote == raft::FORFEITED;
+        let founders = config.members.iter().map(|member| member.id).collect();
+        let log = Log::new(applied, entries);
+        let durable = Durable { hard_state, log, membership, founders };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);
         if config.force_new_cluster {
             raft.force_membership(Membership::new([config.id]), now);
@@ -721,6 +725,8 @@ impl Replica {
         };
         self.settle(waiter, kind, applied.outcome);
         if self.state.cluster.is_removed(self.config.id) {
+            // Whoever wanted it is answered, and finds it done.
+            self.publish(self.standing());
             self.halt(Halt::Removed);
         }
     }
