@@ -295,10 +295,10 @@ impl Run {
         for id in self.members() {
             self.world.mend_disk(id);
             self.world.resume_if_paused(id);
-            if self.everybody().contains(&id) {
-                self.start(id);
-            }
+            // Who was removed and is needed until the others know is started once more.
+            self.start(id);
         }
+        self.move_streams(&self.everybody());
         for (number, _) in (0_u64..).zip(&self.watchers) {
             let name = Alarm::Watcher(number).name();
             self.world.alarm(0, name);
@@ -372,16 +372,22 @@ impl Run {
 
     /// Whether nothing is under way.
     fn settled(&self) -> Result<(), Violation> {
-        let open = self.questions.values().next();
+        // Who takes no part any more may wait for an entry that it is never told.
+        let servants = self.servants();
+        let open = self.questions.values().find(|open| servants.contains(&open.asked.member));
         ensure(open.is_none(), "liveness", || format!("{open:?} is not answered"))?;
         let last = self.history.last();
-        for id in self.servants() {
+        for id in servants {
             let applied = self.history.applied(id);
             ensure(self.world.is_up(id) && applied == last, "liveness", || {
                 format!("member {} is at {applied} of {last}", id.0)
             })?;
             ensure(!self.roster.is_unsound(id), "liveness", || {
                 format!("member {} lost its disk and is not counted on again", id.0)
+            })?;
+            let known = self.history.cluster().incarnation(id);
+            ensure(known == self.world.incarnation(id), "liveness", || {
+                format!("member {} is known as {known:?}", id.0)
             })?;
         }
         ensure(self.history.sets(last).outgoing.is_empty(), "liveness", || {
@@ -519,11 +525,13 @@ impl Run {
                 self.reading.remove(&place.stream);
             }
         }
-        if self.history.cluster().is_removed(id) && self.random.chance(1, 2) {
+        let removed = self.history.cluster().is_removed(id);
+        if removed && self.phase == Phase::Chaos && self.random.chance(1, 2) {
             return;
         }
         let wait = match self.phase {
             Phase::Chaos => self.random.magnitude(MILLI, 4 * SECOND),
+            Phase::Calm if removed => 5 * SECOND,
             Phase::Calm => MILLI,
         };
         self.alarm(wait, Alarm::Restart(id));
@@ -551,8 +559,8 @@ impl Run {
                 members = true;
             }
         }
-        if members {
-            self.follow_members()?;
+        if members || self.roster.is_troubled() {
+            self.follow_members();
         }
         if let Some(replica) = self.world.last_replica(id)
             && replica.status().applied == self.history.applied(id)

@@ -56,6 +56,11 @@ impl Roster {
         self.unsound.contains(&id)
     }
 
+    /// Whether the cluster has to get over the loss of a disk.
+    pub(super) fn is_troubled(&self) -> bool {
+        !self.unsound.is_empty()
+    }
+
     /// Notes that trouble lasts until then.
     pub(super) fn trouble_until(&mut self, ns: u64) {
         self.trouble_ns = self.trouble_ns.max(ns);
@@ -91,7 +96,8 @@ impl Run {
             return;
         }
         self.plan_operation();
-        if !self.roster.unsound.is_empty() {
+        let waits = self.questions.values().any(|question| question.client == OPERATOR);
+        if !self.roster.unsound.is_empty() || waits {
             return;
         }
         let Some(asked) = self.a_member() else { return };
@@ -101,7 +107,8 @@ impl Run {
         let somebody = *self.random.pick(&everybody);
         let request = match self.random.below(10) {
             0 | 1 if everybody.len() < MEMBERS_MAX => {
-                let learner = self.random.chance(1, 2);
+                // Whoever is to vote with one other has to be there.
+                let learner = self.random.chance(1, 2) || sets.voters.len() == 1;
                 let id = self.new_member();
                 let peer_urls = vec![format!("http://m{}:2380", id.0)];
                 Request::Members(Wish::Add { id, peer_urls, learner })
@@ -110,10 +117,15 @@ impl Run {
                 let id = if learners.is_empty() { somebody } else { *self.random.pick(&learners) };
                 Request::Members(Wish::Promote(id))
             }
-            4 | 5 => Request::Members(Wish::Remove(somebody)),
-            6 => {
+            4..=6 => {
                 let down = everybody.iter().copied().find(|id| !self.world.is_up(*id));
-                Request::Members(Wish::Remove(down.unwrap_or(somebody)))
+                let id = down.filter(|_| self.random.chance(1, 2)).unwrap_or(somebody);
+                let rest: Vec<_> = sets.voters.iter().filter(|voter| **voter != id).collect();
+                let cluster = self.history.cluster();
+                if rest.len() == 2 && rest.iter().any(|id| !cluster.incarnation(**id).is_some()) {
+                    return;
+                }
+                Request::Members(Wish::Remove(id))
             }
             7 => {
                 let port = self.random.between(2380, 2390);
@@ -141,7 +153,7 @@ impl Run {
     }
 
     /// The members changed: some disks count again, some members are gone.
-    pub(super) fn follow_members(&mut self) -> Result<(), Violation> {
+    pub(super) fn follow_members(&mut self) {
         let cluster = self.history.cluster();
         let (world, sets) = (&self.world, self.history.sets(self.history.last()));
         self.roster.unsound.retain(|id| {
@@ -154,7 +166,6 @@ impl Run {
         if noticed {
             self.roster.notice_by_ns = None;
         }
-        Ok(())
     }
 
     /// Objects if a disk was set back long ago and nobody has noticed.
@@ -174,7 +185,11 @@ impl Run {
         let sets = self.history.sets(last).clone();
         let timeout = self.swarm.config(MemberId(1)).request_timeout();
         let wishes_ns = 2 * u64::try_from(timeout.as_nanos()).expect("a while");
-        let others = |other: MemberId| other != id && !self.roster.unsound.contains(&other);
+        let cluster = self.history.cluster();
+        let others = |other: MemberId| {
+            let is_known = cluster.incarnation(other).is_some();
+            other != id && is_known && !self.roster.unsound.contains(&other)
+        };
         if !sets.has_majority(others)
             || !sets.outgoing.is_empty()
             || self.roster.is_quiet()
@@ -309,7 +324,7 @@ impl Run {
     }
 
     /// Watch clients of members that are out of reach go elsewhere.
-    fn move_streams(&mut self, core: &BTreeSet<MemberId>) {
+    pub(super) fn move_streams(&mut self, core: &BTreeSet<MemberId>) {
         for client in 0..self.watchers.len() {
             let away = |place: &mut super::Place| !core.contains(&place.member);
             if let Some(place) = self.watchers[client].stream.take_if(away) {
