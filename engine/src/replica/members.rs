@@ -241,10 +241,12 @@ impl Replica {
             let change = Command::Members(Change::Only(own));
             return self.mend(&Membership::new([own]), &change);
         }
-        let is_other = |(id, life): &(&MemberId, &Incarnation)| {
-            cluster.incarnation(**id) != **life && cluster.membership().is_voter(**id)
-        };
-        if let Some((&id, _)) = self.members.forgotten.iter().find(is_other)
+        // What is noted of a start that is known by now, or of one that does not vote, has been seen to: it must not
+        // be held against the next start.
+        self.members.forgotten.retain(|id, life| {
+            cluster.incarnation(*id) != *life && cluster.membership().is_voter(*id)
+        });
+        if let Some((&id, _)) = self.members.forgotten.first_key_value()
             && let Some((change, membership)) = cluster.plan_forget(id)
         {
             self.members.forgotten.remove(&id);

@@ -124,6 +124,8 @@ pub struct Replica {
     leader_lost: Option<Time>,
     /// When it was last seen that a write to the log takes too long.
     stalled: Option<Time>,
+    /// This member was removed, and stops then at the latest.
+    farewell: Option<Time>,
     halted: bool,
     outputs: VecDeque<Output>,
     /// Answers that leave behind the next publication.
@@ -230,6 +232,7 @@ impl Replica {
             leading: None,
             leader_lost: None,
             stalled: None,
+            farewell: None,
             halted: false,
             outputs: VecDeque::new(),
             replies: VecDeque::new(),
@@ -288,6 +291,7 @@ impl Replica {
             self.retry_deadline(),
             self.members.deadline(),
             self.publish_deadline(),
+            self.farewell,
             self.sender.deadline(&self.config.limits),
             self.installer.deadline(),
             self.leads_others().then_some(self.next_digest),
@@ -313,6 +317,9 @@ impl Replica {
     fn advance(&mut self) {
         if self.halted {
             return;
+        }
+        if self.farewell.is_some_and(|at| at <= self.now) {
+            return self.halt(Halt::Removed);
         }
         self.raft.wake(self.now);
         loop {
@@ -725,9 +732,11 @@ impl Replica {
         };
         self.settle(waiter, kind, applied.outcome);
         if self.state.cluster.is_removed(self.config.id) {
-            // Whoever wanted it is answered, and finds it done.
-            self.publish(self.standing());
-            self.halt(Halt::Removed);
+            // The others may not know yet that this is committed, and then they count this member's vote: a
+            // cluster of two that becomes one of one would have nobody to elect it. So it stays until one of them
+            // says that it is not needed, or for as long as anybody waits for an answer.
+            let timeout = self.config.request_timeout();
+            self.farewell.get_or_insert(self.now + timeout);
         }
     }
 
