@@ -76,6 +76,12 @@ impl Replica {
         if body.is_from_leader() && term >= self.raft.hard_state().term {
             self.weigh(from, known);
         }
+        let brought = match &body {
+            raft_message::Body::Append { prev, entries, .. } => {
+                entries.last().map(|last| (*prev, LogEnd { index: last.index, term: last.term }))
+            }
+            _ => None,
+        };
         if self.trust.admits(&body) {
             if !self.trust.asks_who_begins(&body) {
                 self.raft.forfeit_vote();
@@ -90,6 +96,13 @@ impl Replica {
         }
         if self.trust == Trust::Sound {
             self.raft.regain_vote();
+        } else if let Some((prev, hint)) = brought
+            && self.raft.log().term_at(hint.index) == Some(hint.term)
+        {
+            // What may not be acknowledged is not counted, but the leader should go on behind it.
+            let (term, prev) = (self.raft.hard_state().term, prev.index);
+            let body = raft_message::Body::AppendRejected { prev, hint };
+            self.send(from, Body::Raft { term, body });
         }
     }
 
