@@ -664,7 +664,7 @@ impl Run {
     /// Somebody who can be asked: mostly a member, now and then one of the past or the future.
     fn a_member(&mut self) -> Option<MemberId> {
         let (all, servants) = (self.members(), self.servants());
-        let strangers = self.roster.core.is_none() && self.random.chance(1, 16);
+        let strangers = self.phase == Phase::Chaos && self.random.chance(1, 16);
         let able = |id: &MemberId| self.world.is_up(*id) && (strangers || servants.contains(id));
         let up: Vec<_> = all.into_iter().filter(able).collect();
         (!up.is_empty()).then(|| *self.random.pick(&up))
