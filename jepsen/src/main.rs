@@ -11,8 +11,8 @@
 #[path = "../../server/tests/client/mod.rs"]
 mod client;
 mod kubernetes;
-mod process;
 mod progress;
+mod world;
 
 use core::fmt;
 use std::io::{self, Write as _};
@@ -39,6 +39,15 @@ enum Command {
     Kubernetes(kubernetes::Settings),
 }
 
+/// What a run showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// No fault.
+    Right,
+    /// The store is at fault.
+    Wrong,
+}
+
 /// Why a scenario came to no verdict.
 #[derive(Debug)]
 struct Trouble(String);
@@ -56,15 +65,19 @@ impl fmt::Display for Trouble {
 }
 
 fn main() -> ExitCode {
-    let Tool { command: Command::Kubernetes(settings) } = Tool::parse();
+    let Tool { command } = Tool::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let verdict = runtime.map_err(Trouble::from).and_then(|runtime| {
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, kubernetes::run(settings))
+        local.block_on(&runtime, async {
+            match command {
+                Command::Kubernetes(settings) => kubernetes::run(settings).await,
+            }
+        })
     });
     match verdict {
-        Ok(kubernetes::Verdict::Right) => ExitCode::SUCCESS,
-        Ok(kubernetes::Verdict::Wrong) => ExitCode::FAILURE,
+        Ok(Verdict::Right) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::FAILURE,
         Err(trouble) => {
             // Where even standard error fails there is nobody left to tell.
             writeln!(io::stderr(), "cairn-jepsen: {trouble}").ok();
