@@ -10,6 +10,7 @@
 
 #[path = "../../server/tests/client/mod.rs"]
 mod client;
+mod cluster;
 mod kubernetes;
 mod progress;
 mod world;
@@ -35,6 +36,8 @@ struct Tool {
 /// The scenarios.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Use a cluster while its members are killed, paused, cut off and replaced
+    Cluster(cluster::Settings),
     /// Write, list and watch objects as Kubernetes does, through crashes
     Kubernetes(kubernetes::Settings),
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
             match command {
+                Command::Cluster(settings) => cluster::run(settings).await,
                 Command::Kubernetes(settings) => kubernetes::run(settings).await,
             }
         })

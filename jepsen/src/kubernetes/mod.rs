@@ -38,9 +38,9 @@ use self::objects::{Kind, Objects};
 use self::store::Store;
 use self::watcher::Watched;
 use self::writer::Writer;
-use crate::{Trouble, Verdict};
 use crate::progress::Progress;
 use crate::world::cluster::{Cluster, Plan, Wiring, require_empty};
+use crate::{Trouble, Verdict};
 
 /// How to run the scenario.
 #[derive(Debug, clap::Args)]

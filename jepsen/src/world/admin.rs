@@ -98,7 +98,8 @@ impl Admin {
     /// The id of the member that its peers find at a URL.
     pub(crate) async fn member(&self, peer_url: &str) -> Result<Option<u64>, Trouble> {
         let members = self.members().await?;
-        let found = members.iter().find(|member| member.peer_urls.iter().any(|url| url == peer_url));
+        let found =
+            members.iter().find(|member| member.peer_urls.iter().any(|url| url == peer_url));
         Ok(found.map(|member| member.id))
     }
 
@@ -150,7 +151,8 @@ impl Admin {
         loop {
             for connection in &self.connections {
                 let request = MemberPromoteRequest { id };
-                let answer = timeout(CHANGE_MAX, connection.cluster().member_promote(request)).await;
+                let answer =
+                    timeout(CHANGE_MAX, connection.cluster().member_promote(request)).await;
                 if let Ok(Ok(_)) = answer {
                     return Ok(());
                 }
@@ -252,11 +254,7 @@ impl Agreement {
 }
 
 /// Waits a little, but not for ever.
-pub(crate) async fn patience(
-    what: &str,
-    begin: Instant,
-    longest: Duration,
-) -> Result<(), Trouble> {
+pub(crate) async fn patience(what: &str, begin: Instant, longest: Duration) -> Result<(), Trouble> {
     if begin.elapsed() > longest {
         return Err(Trouble(format!("{what}, for {longest:?}")));
     }

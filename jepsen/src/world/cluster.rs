@@ -173,7 +173,10 @@ impl Cluster {
         let begin = Instant::now();
         while TcpStream::connect(self.slots[slot].client).is_err() {
             if let Some(status) = self.ended(slot)? {
-                return Err(Trouble(format!("{} ended with {status}: see its log", self.slots[slot].name)));
+                return Err(Trouble(format!(
+                    "{} ended with {status}: see its log",
+                    self.slots[slot].name
+                )));
             }
             if begin.elapsed() > START_MAX {
                 return Err(Trouble(format!("the server does not serve after {START_MAX:?}")));
@@ -184,7 +187,10 @@ impl Cluster {
     }
 
     /// How the process in a slot ended, if it has without our doing.
-    pub(crate) fn ended(&mut self, slot: usize) -> Result<Option<std::process::ExitStatus>, Trouble> {
+    pub(crate) fn ended(
+        &mut self,
+        slot: usize,
+    ) -> Result<Option<std::process::ExitStatus>, Trouble> {
         let Some(process) = &mut self.slots[slot].process else { return Ok(None) };
         let status = process.ended()?;
         if status.is_some() {
@@ -204,7 +210,9 @@ impl Cluster {
     /// Asks the process in a slot to end, and waits for it.
     pub(crate) async fn terminate(&mut self, slot: usize) -> Result<Ended, Trouble> {
         match self.taken(slot) {
-            Some(process) => process.terminate().await.map_err(|trouble| self.named(slot, &trouble)),
+            Some(process) => {
+                process.terminate().await.map_err(|trouble| self.named(slot, &trouble))
+            }
             None => Ok(Ended::Obeyed),
         }
     }

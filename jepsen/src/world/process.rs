@@ -19,11 +19,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts a program whose output is added to the file `log`.
-    pub(crate) fn start(
-        program: &Path,
-        arguments: &[String],
-        log: &Path,
-    ) -> Result<Self, Trouble> {
+    pub(crate) fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Self, Trouble> {
         let log = OpenOptions::new().create(true).append(true).open(log)?;
         let child = Command::new(program)
             .args(arguments)
