@@ -54,11 +54,6 @@ impl Log {
         &self.revisions
     }
 
-    /// The events of a revision.
-    pub(super) fn events(&self, revision: Revision) -> &[Event] {
-        self.revisions.get(&revision).map_or(&[], |events| events)
-    }
-
     /// Where watchers disagreed.
     pub(super) fn disputed(&self) -> &[(Revision, usize)] {
         &self.disputed
