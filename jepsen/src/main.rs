@@ -11,7 +11,11 @@
 #[path = "../../server/tests/client/mod.rs"]
 mod client;
 mod cluster;
+mod failover;
+mod figures;
 mod kubernetes;
+mod learner;
+mod load;
 mod progress;
 mod world;
 
@@ -38,6 +42,10 @@ struct Tool {
 enum Command {
     /// Use a cluster while its members are killed, paused, cut off and replaced
     Cluster(cluster::Settings),
+    /// Measure how long a cluster is without service when its leader goes
+    Failover(failover::Settings),
+    /// Measure how a learner joins a cluster that has a lot of data
+    Learner(learner::Settings),
     /// Write, list and watch objects as Kubernetes does, through crashes
     Kubernetes(kubernetes::Settings),
 }
@@ -75,6 +83,8 @@ fn main() -> ExitCode {
         local.block_on(&runtime, async {
             match command {
                 Command::Cluster(settings) => cluster::run(settings).await,
+                Command::Failover(settings) => failover::run(settings).await,
+                Command::Learner(settings) => learner::run(settings).await,
                 Command::Kubernetes(settings) => kubernetes::run(settings).await,
             }
         })
