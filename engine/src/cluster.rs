@@ -487,3 +487,157 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    fn url(id: u64) -> String {
+        alloc::format!("http://127.0.0.1:{id}")
+    }
+
+    fn record(id: u64, name: &str) -> Record {
+        Record { id, name: name.to_string(), peer_urls: vec![url(id)], ..Record::default() }
+    }
+
+    fn ids(numbers: &[u64]) -> BTreeSet<MemberId> {
+        numbers.iter().copied().map(MemberId).collect()
+    }
+
+    /// Members 1 to `count`, of whom those in `unstarted` have no name yet.
+    fn cluster(count: u64, unstarted: &[u64]) -> Cluster {
+        let name = |id| if unstarted.contains(&id) { "" } else { "named" };
+        Cluster::new((1..=count).map(|id| record(id, name(id))))
+    }
+
+    fn healthy(active: &[u64]) -> Circumstances {
+        Circumstances { strict: true, learners_max: 1, active: ids(active), ready: ids(active) }
+    }
+
+    fn add(id: u64, learner: bool) -> Wish {
+        Wish::Add { id: MemberId(id), peer_urls: vec![url(id)], learner }
+    }
+
+    /// Carries a wish out, all the way.
+    fn grant(cluster: &mut Cluster, wish: &Wish) {
+        let everybody: Vec<u64> = (1..10).collect();
+        let (change, membership) = cluster.plan(wish, &healthy(&everybody)).unwrap();
+        cluster.apply(Some(change), membership);
+        if cluster.membership().is_joint() {
+            let left = cluster.membership().left();
+            cluster.apply(None, Some(left));
+        }
+    }
+
+    #[test]
+    fn a_wish_is_refused_for_etcds_reasons() {
+        let refusal = |cluster: &Cluster, wish: &Wish, circumstances: &Circumstances| {
+            cluster.plan(wish, circumstances).map(|_| ()).unwrap_err()
+        };
+        let all = healthy(&[1, 2, 3]);
+        let three = cluster(3, &[]);
+        let taken = Wish::Add { id: MemberId(9), peer_urls: vec![url(2)], learner: false };
+        let moved = Wish::Update(MemberId(1), vec![url(2)]);
+        let cases = [
+            (add(3, false), Error::MemberExist),
+            (taken, Error::PeerUrlExist),
+            (moved, Error::PeerUrlExist),
+            (Wish::Update(MemberId(9), vec![]), Error::MemberNotFound),
+            (Wish::Remove(MemberId(9)), Error::MemberNotFound),
+            (Wish::Promote(MemberId(9)), Error::MemberNotFound),
+            (Wish::Promote(MemberId(1)), Error::MemberNotLearner),
+        ];
+        for (wish, error) in cases {
+            assert_eq!(refusal(&three, &wish, &all), error, "{wish:?}");
+        }
+        let mut with_learner = cluster(3, &[]);
+        grant(&mut with_learner, &add(4, true));
+        assert_eq!(refusal(&with_learner, &add(5, true), &all), Error::TooManyLearners);
+        let promote = Wish::Promote(MemberId(4));
+        assert_eq!(refusal(&with_learner, &promote, &all), Error::LearnerNotReady);
+    }
+
+    #[test]
+    fn the_quorum_is_protected_if_that_is_asked_for() {
+        let check = |members, unstarted: &[u64], active: &[u64], wish: &Wish, expected| {
+            let cluster = cluster(members, unstarted);
+            let strict = healthy(active);
+            let outcome = cluster.plan(wish, &strict).map(|_| ());
+            assert_eq!(outcome, expected, "{members} members, {unstarted:?}, {active:?}, {wish:?}");
+            let lax = Circumstances { strict: false, ..strict };
+            let alone = members == 1 && matches!(wish, Wish::Remove(_));
+            assert_eq!(cluster.plan(wish, &lax).is_ok(), !alone, "{wish:?} without protection");
+        };
+        let remove = |id| Wish::Remove(MemberId(id));
+        check(1, &[], &[1], &add(9, false), Ok(()));
+        check(2, &[], &[1, 2], &add(9, false), Ok(()));
+        check(2, &[2], &[1], &add(9, false), Err(Error::MemberNotEnoughStarted));
+        check(3, &[], &[1, 2], &add(9, false), Ok(()));
+        check(3, &[], &[1], &add(9, false), Err(Error::Unhealthy));
+        check(3, &[], &[1], &add(9, true), Err(Error::Unhealthy));
+        check(1, &[], &[1], &remove(1), Err(Error::MemberNotEnoughStarted));
+        check(3, &[], &[1, 2, 3], &remove(1), Ok(()));
+        check(3, &[], &[1, 2], &remove(3), Ok(()));
+        check(3, &[], &[1, 2], &remove(2), Err(Error::Unhealthy));
+        check(3, &[1, 2], &[1, 2, 3], &remove(3), Err(Error::MemberNotEnoughStarted));
+        check(2, &[2], &[1], &remove(2), Ok(()));
+    }
+
+    #[test]
+    fn a_learner_becomes_a_voter_and_goes_for_ever() {
+        let mut cluster = cluster(3, &[]);
+        grant(&mut cluster, &add(4, true));
+        assert!(cluster.message_of(MemberId(4)).unwrap().is_learner);
+        let publish = Record { name: "four".into(), incarnation: 5, ..record(4, "") };
+        cluster.apply(Some(Change::Publish(publish)), None);
+        assert_eq!(cluster.incarnation(MemberId(4)), Incarnation(5));
+        grant(&mut cluster, &Wish::Promote(MemberId(4)));
+        assert!(cluster.membership().is_voter(MemberId(4)));
+        let everybody: Vec<u64> = (1..10).collect();
+        let wish = Wish::Remove(MemberId(4));
+        let (change, membership) = cluster.plan(&wish, &healthy(&everybody)).unwrap();
+        cluster.apply(Some(change), membership);
+        assert!(!cluster.is_removed(MemberId(4)), "it votes until the joint membership is left");
+        let left = cluster.membership().left();
+        cluster.apply(None, Some(left));
+        assert!(cluster.is_removed(MemberId(4)) && cluster.record(MemberId(4)).is_none());
+        let again = cluster.plan(&add(4, false), &healthy(&everybody)).unwrap_err();
+        assert_eq!(again, Error::MemberExist, "an id is never used again");
+    }
+
+    #[test]
+    fn a_member_that_forgot_learns_until_it_is_promoted() {
+        let mut cluster = cluster(3, &[]);
+        cluster.apply(Some(Change::Publish(Record { incarnation: 7, ..record(2, "two") })), None);
+        let (change, membership) = cluster.plan_forget(MemberId(2)).unwrap();
+        cluster.apply(Some(change), Some(membership.left()));
+        let record = cluster.record(MemberId(2)).unwrap();
+        assert_eq!((record.incarnation, record.returns), (0, true));
+        assert!(cluster.membership().is_learner(MemberId(2)));
+        grant(&mut cluster, &Wish::Promote(MemberId(2)));
+        assert!(!cluster.record(MemberId(2)).unwrap().returns);
+        assert_eq!(self::cluster(1, &[]).plan_forget(MemberId(1)), None, "somebody has to vote");
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        let mut cluster = cluster(3, &[]);
+        grant(&mut cluster, &add(4, true));
+        grant(&mut cluster, &Wish::Remove(MemberId(1)));
+        cluster.apply(Some(Change::Version("3.7".into())), None);
+        let mut bytes = Vec::new();
+        cluster.encode(&mut bytes);
+        let bytes = Bytes::from(bytes);
+        assert_eq!(Cluster::decode(bytes.clone()), Some(cluster));
+        for length in 0..bytes.len() {
+            assert_eq!(Cluster::decode(bytes.slice(..length)), None, "{length} bytes");
+        }
+        for wish in [add(5, true), add(5, false), Wish::Remove(MemberId(1))] {
+            let mut bytes = Vec::new();
+            wish.encode(&mut bytes);
+            assert_eq!(Wish::decode(Bytes::from(bytes)), Some(wish));
+        }
+    }
+}

@@ -36,6 +36,8 @@ pub enum Input {
     },
     /// A peer says something.
     Message(Message),
+    /// A peer's process is gone: nobody listens where it did. Only a hint.
+    PeerDown(MemberId),
     /// A write to the log is durable.
     LogWritten {
         /// [`LogWrite::end`] of that write.

@@ -32,6 +32,13 @@ impl Follower {
         self.heard.is_some_and(|heard| now < heard + duration)
     }
 
+    /// The leader's process is gone.
+    pub(super) fn lose_leader(&mut self, core: &mut Core, now: Time) {
+        if self.heard.take().is_some() {
+            self.deadline = self.deadline.min(now + core.random_patience());
+        }
+    }
+
     /// The leader was not heard for an election timeout.
     pub(super) fn wake(&mut self, core: &Core) -> Next {
         if may_campaign(core) {

@@ -204,7 +204,7 @@ impl Leader {
             Body::AppendRejected { prev, hint } => {
                 let covered = core.log.covered().index;
                 let agree = core.log.may_agree(hint.index, hint.term);
-                if progress.rejected(*prev, agree.index) {
+                if progress.rejected(*prev, hint.index, agree.index) {
                     if hint.index < covered || *prev <= covered {
                         want_snapshot(core, message.from, progress);
                     } else {

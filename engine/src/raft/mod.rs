@@ -393,6 +393,18 @@ impl Raft {
         }
     }
 
+    /// Takes the news that a peer's process is gone: nobody listens where it did. If it led, this member does not wait
+    /// for it until the election timeout, nor count it as heard when others ask.
+    ///
+    /// Only a hint: if it is wrong, those who hear the leader refuse the pre-vote.
+    pub fn peer_down(&mut self, now: Time, peer: MemberId) {
+        if self.core.leader == peer
+            && let Role::Follower(follower) = &mut self.role
+        {
+            follower.lose_leader(&mut self.core, now);
+        }
+    }
+
     /// Does what is due at `now`.
     pub fn wake(&mut self, now: Time) {
         if now < self.deadline() {

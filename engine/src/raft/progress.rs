@@ -41,8 +41,8 @@ pub(super) struct Progress {
 enum Pace {
     /// Where the logs agree is unknown: one append at a time, to find out.
     Probe {
-        /// Whether that append is unanswered.
-        asked: bool,
+        /// Up to where that append goes, while it is unanswered.
+        asked: Option<Index>,
     },
     /// Where the logs agree is known: stream.
     Replicate {
@@ -61,7 +61,7 @@ impl Progress {
         Self {
             matched: Index(0),
             next,
-            pace: Pace::Probe { asked: false },
+            pace: Pace::Probe { asked: None },
             heard: now,
             confirmed: Round(0),
             told_commit: Index(0),
@@ -87,7 +87,7 @@ impl Progress {
     /// Whether an append may go out now; `last` is the end of the leader's log.
     pub(super) fn may_send(&self, last: Index, in_flight_max: usize) -> bool {
         match &self.pace {
-            Pace::Probe { asked } => !asked,
+            Pace::Probe { asked } => asked.is_none(),
             Pace::Replicate { unanswered, .. } => {
                 self.next <= last && unanswered.len() < in_flight_max
             }
@@ -103,7 +103,7 @@ impl Progress {
     /// Notes an append up to `last` on its way.
     pub(super) fn sent(&mut self, now: Time, last: Index) {
         match &mut self.pace {
-            Pace::Probe { asked } => *asked = true,
+            Pace::Probe { asked } => *asked = Some(last),
             Pace::Replicate { unanswered, moved } => {
                 if last >= self.next {
                     if unanswered.is_empty() {
@@ -140,6 +140,8 @@ impl Progress {
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
         match &mut self.pace {
+            // An answer to something earlier: it does not tell what became of the question.
+            Pace::Probe { asked } if asked.is_none_or(|asked| matched < asked) => {}
             Pace::Probe { .. } | Pace::Snapshot => {
                 self.next = self.matched.next();
                 self.pace = Pace::Replicate { unanswered: VecDeque::new(), moved: now };
@@ -154,15 +156,19 @@ impl Progress {
         news
     }
 
-    /// Notes that the member does not hold the place `prev`; whether to look for another one, which is then
-    /// not before `agree`.
-    pub(super) fn rejected(&mut self, prev: Index, agree: Index) -> bool {
+    /// Notes that the member, whose log may agree up to `hint`, does not hold the place `prev`; whether to look for
+    /// another one, which is then not before `agree`.
+    ///
+    /// What was in flight behind a lost append is rejected, each part of it. Only the first of these is news: if each
+    /// began the search anew, and so sent as much again, one loss would grow into a storm.
+    pub(super) fn rejected(&mut self, prev: Index, hint: Index, agree: Index) -> bool {
         let outdated = match &self.pace {
             Pace::Probe { .. } => prev.next() != self.next,
             Pace::Replicate { .. } => prev <= self.matched,
             Pace::Snapshot => true,
         };
-        if outdated {
+        // It has acknowledged more since it said so.
+        if outdated || hint < self.matched {
             return false;
         }
         self.probe_from(agree.next());
@@ -172,7 +178,7 @@ impl Progress {
     /// Goes back to asking if appends stay unanswered: they, or the answers, were lost.
     pub(super) fn give_up_if_silent(&mut self, now: Time, patience: Duration) {
         match &mut self.pace {
-            Pace::Probe { asked } => *asked = false,
+            Pace::Probe { asked } => *asked = None,
             Pace::Replicate { unanswered, moved } => {
                 if !unanswered.is_empty() && now >= *moved + patience {
                     self.probe_from(self.matched.next());
@@ -185,6 +191,65 @@ impl Progress {
 
     fn probe_from(&mut self, next: Index) {
         self.next = next.max(self.matched.next());
-        self.pace = Pace::Probe { asked: false };
+        self.pace = Pace::Probe { asked: None };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::ZERO;
+
+    /// A member that has everything up to 100, and was sent 101 to 110, one by one.
+    fn streaming() -> Progress {
+        let mut progress = Progress::new(Index(101), NOW);
+        progress.sent(NOW, Index(100));
+        assert!(progress.accepted(NOW, Index(100)));
+        for last in 101..=110 {
+            assert!(progress.may_send(Index(200), 64));
+            progress.sent(NOW, Index(last));
+        }
+        progress
+    }
+
+    #[test]
+    fn one_loss_begins_one_search() {
+        let mut progress = streaming();
+        let hint = Index(100);
+        assert!(progress.rejected(Index(102), hint, hint), "101 was lost, so 103 is rejected");
+        assert_eq!(progress.next(), Index(101));
+        progress.sent(NOW, Index(101));
+        assert!(!progress.rejected(Index(103), hint, hint), "and 104, and so on: that is no news");
+        assert!(progress.accepted(NOW, Index(101)));
+        assert!(progress.is_streaming());
+        assert!(!progress.rejected(Index(109), hint, hint), "nor when it streams again");
+        assert!(progress.is_streaming());
+    }
+
+    #[test]
+    fn a_late_answer_does_not_end_a_search() {
+        let mut progress = streaming();
+        assert!(progress.rejected(Index(105), Index(104), Index(104)));
+        progress.sent(NOW, Index(105));
+        assert!(progress.accepted(NOW, Index(103)));
+        assert!(!progress.is_streaming() && !progress.may_send(Index(200), 64));
+        assert!(progress.accepted(NOW, Index(105)));
+        assert!(progress.is_streaming());
+    }
+
+    #[test]
+    fn nothing_is_sent_beside_a_snapshot_until_it_arrives_or_fails() {
+        let mut progress = streaming();
+        progress.wait_for_snapshot();
+        assert!(!progress.may_send(Index(200), 64));
+        assert!(!progress.rejected(Index(105), Index(104), Index(104)));
+        progress.give_up_if_silent(NOW + Duration::from_secs(9), Duration::from_secs(1));
+        assert!(progress.is_waiting_for_snapshot());
+        progress.snapshot_failed();
+        assert_eq!((progress.next(), progress.may_send(Index(200), 64)), (Index(101), true));
+        progress.wait_for_snapshot();
+        assert!(progress.accepted(NOW, Index(150)));
+        assert_eq!((progress.next(), progress.is_streaming()), (Index(151), true));
     }
 }

@@ -93,6 +93,13 @@ impl Core {
         Duration::from_nanos(base + self.rng.below(base))
     }
 
+    /// A twentieth to a seventh of an election timeout: who knows that its leader is gone need not wait, only not
+    /// campaign at the same moment as others who know it, too.
+    pub(super) fn random_patience(&mut self) -> Duration {
+        (self.random_election_timeout() - self.config.election_timeout) / 10
+            + self.config.election_timeout / 20
+    }
+
     /// Sends what needs no durability.
     pub(super) fn send(&mut self, to: MemberId, term: Term, body: Body) {
         let message = Message { from: self.config.id, to, term, body };

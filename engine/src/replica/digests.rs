@@ -1,7 +1,7 @@
 //! Whether this member's state is the others'.
 //!
 //! The digest of the state says what every applied entry did ([`StateMachine::digest`]). A leader tells its digest to
-//! every member with its heartbeats, and each answers with its own for the same index. Where they differ, a majority
+//! every member twice a second, and each answers with its own for the same index. Where they differ, a majority
 //! is right: with three members and one that differs, it is clear whose state is wrong; with two it is only clear
 //! that one is.
 //!
@@ -28,6 +28,14 @@ pub(super) struct Digests {
     /// At a leader: what it asked last, and what others said.
     asked: Option<(Index, u64)>,
     answers: BTreeMap<MemberId, u64>,
+}
+
+/// What a member said to a leader that asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) from: MemberId,
+    pub(super) index: Index,
+    pub(super) digest: u64,
 }
 
 impl Digests {
@@ -79,10 +87,8 @@ impl Digests {
     pub(super) fn answered(
         &mut self,
         own: MemberId,
-        from: MemberId,
-        index: Index,
-        digest: u64,
         membership: &Membership,
+        Answer { from, index, digest }: Answer,
     ) -> Vec<MemberId> {
         let Some((_, own_digest)) = self.asked.filter(|(asked, _)| *asked == index) else {
             return Vec::new();
@@ -98,7 +104,7 @@ impl Digests {
         };
         let right = self.answers.values().copied().find(|answer| said(*answer) > voters.len() / 2);
         let everybody = voters.iter().all(|voter| self.answers.contains_key(voter));
-        let right = right.or(everybody.then_some(own_digest));
+        let right = right.or_else(|| everybody.then_some(own_digest));
         let wrong = right.map_or_else(Vec::new, |right| {
             let differs = |(_, answer): &(&MemberId, &u64)| **answer != right;
             self.answers.iter().filter(differs).map(|(id, _)| *id).collect()
@@ -146,8 +152,8 @@ mod tests {
             assert_eq!(leader.ask(), Some((Index(1), 10)));
             let mut wrong = Vec::new();
             for (from, digest) in answers {
-                let from = MemberId(*from);
-                wrong = leader.answered(MemberId(1), from, Index(1), *digest, &membership);
+                let answer = Answer { from: MemberId(*from), index: Index(1), digest: *digest };
+                wrong = leader.answered(MemberId(1), &membership, answer);
             }
             wrong
         };
@@ -163,11 +169,11 @@ mod tests {
         let membership = Membership::new((1..=2).map(MemberId));
         let mut leader = digests(1, &[10, 20]);
         leader.ask();
-        assert_eq!(leader.answered(MemberId(1), MemberId(2), Index(1), 99, &membership), []);
-        assert_eq!(
-            leader.answered(MemberId(1), MemberId(2), Index(2), 99, &membership),
-            [MemberId(2)],
-            "of two, the leader's word counts"
-        );
+        let mut hears = |index| {
+            let answer = Answer { from: MemberId(2), index: Index(index), digest: 99 };
+            leader.answered(MemberId(1), &membership, answer)
+        };
+        assert_eq!(hears(1), []);
+        assert_eq!(hears(2), [MemberId(2)], "of two, the leader's word counts");
     }
 }

@@ -172,10 +172,14 @@ impl Forwards {
         unknown.into_iter().map(|(_, under_way)| under_way.waiter).collect()
     }
 
-    /// When something is due.
+    /// When somebody may have waited for `timeout`.
     pub(super) fn deadline(&self, timeout: Duration) -> Option<Time> {
-        let oldest = self.begun.front().map(|(begun, _)| *begun + timeout);
-        oldest.into_iter().chain(self.next_retry).min()
+        self.begun.front().map(|(begun, _)| *begun + timeout)
+    }
+
+    /// When something is to be sent again, if there is a leader to send it to.
+    pub(super) fn retry_deadline(&self) -> Option<Time> {
+        self.next_retry
     }
 
     /// Somebody who has waited for `timeout`: when they began, whether what they asked for may yet be done, and who.
@@ -307,7 +311,8 @@ mod tests {
         forwards.push(at(0), Bytes::from_static(b"b"), Waiter::Nobody);
         assert_eq!(numbers(forwards.take_message(at(0), Term(1))), [10, 11]);
         assert_eq!(numbers(forwards.take_message(at(400), Term(1))), []);
-        assert_eq!(forwards.deadline(Duration::from_secs(7)), Some(at(500)));
+        assert_eq!(forwards.retry_deadline(), Some(at(500)));
+        assert_eq!(forwards.deadline(Duration::from_secs(7)), Some(at(7000)));
         assert!(forwards.take_waiter(10).is_some());
         assert_eq!(numbers(forwards.take_message(at(500), Term(1))), [11], "with the same number");
         assert_eq!(numbers(forwards.take_message(at(600), Term(2))), [], "1 may still commit it");

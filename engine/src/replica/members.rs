@@ -175,15 +175,10 @@ impl Replica {
 
     /// Says who this member is, until the cluster knows.
     fn publish_self(&mut self) {
-        if self.known == self.config.lives.now && self.known.is_some() {
+        if !self.has_to_publish() {
             return;
         }
-        // Who may not promise would be counted on once it is known (T2).
-        let cluster = &self.state.cluster;
-        if self.trust != Trust::Sound && cluster.membership().is_voter(self.config.id) {
-            return;
-        }
-        let Some(known) = cluster.record(self.config.id) else { return };
+        let Some(known) = self.state.cluster.record(self.config.id) else { return };
         let record = Record {
             name: self.config.name.clone(),
             client_urls: self.config.client_urls.clone(),
@@ -199,11 +194,22 @@ impl Replica {
         self.dispatch(Ask::Command(Command::Members(Change::Publish(record))), Waiter::Nobody);
     }
 
+    /// Whether the cluster does not know this start of the member, and may.
+    fn has_to_publish(&self) -> bool {
+        let own = self.config.id;
+        let membership = self.state.cluster.membership();
+        // Who may not promise would be counted on once it is known (T2).
+        self.known != self.config.lives.now
+            && membership.contains(own)
+            && (self.trust == Trust::Sound || !membership.is_voter(own))
+    }
+
     /// When [`Replica::publish_self`] has something to say again.
     pub(super) fn publish_deadline(&self) -> Option<Time> {
-        let known = self.state.cluster.incarnation(self.config.id) == self.config.lives.now;
-        let again = self.members.published.filter(|_| !known && self.raft.leader().is_some())?;
-        Some(again + PUBLISH_RETRY)
+        if !self.has_to_publish() || !self.raft.leader().is_some() {
+            return None;
+        }
+        self.members.published.map(|at| at + PUBLISH_RETRY)
     }
 
     /// The version that all have, once all have said theirs.
@@ -348,10 +354,10 @@ fn moved() -> Response {
 
 /// Shows the members as they are when an answer leaves.
 fn set_members(response: &mut Response, members: &[crate::api::etcdserverpb::Member]) {
-    match response {
-        Response::MemberRemove(response) => response.members = members.to_vec(),
-        Response::MemberPromote(response) => response.members = members.to_vec(),
-        _ => {}
+    if let Response::MemberRemove(response) = response {
+        response.members = members.to_vec();
+    } else if let Response::MemberPromote(response) = response {
+        response.members = members.to_vec();
     }
 }
 

@@ -1,14 +1,16 @@
 //! What peers say, and what is said to them.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::digests::Answer;
 use super::installer::Taken;
 use super::members::Asker;
 use super::proposals::Waiter;
 use super::reads;
-use super::sender::Ended;
+use super::sender::{Ended, Word};
 use super::trust::Trust;
 use super::{Replica, WISH};
 use crate::api::Error;
@@ -23,6 +25,9 @@ use crate::raft::{Index, ReadToken, Term};
 use crate::snapshot::{Position, SnapshotWriter};
 use crate::state_machine::AlarmKind;
 use crate::time::Time;
+
+/// How often a leader tells the digest of its state: a difference is to be known within a second.
+const DIGEST_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Replica {
     /// Takes a message. Whatever it says is safe to take.
@@ -58,7 +63,8 @@ impl Replica {
             Body::Digest { index, digest } => self.hear_digest(from, index, digest),
             Body::SnapshotPart(part) => self.hear_part(from, &part),
             Body::SnapshotReceived { transfer, offset, done } => {
-                let ended = self.sender.received(self.now, from, transfer, offset, done);
+                let word = Word { transfer, offset, done };
+                let ended = self.sender.received(self.now, from, word);
                 self.snapshot_ended(ended);
             }
             Body::Removed => {
@@ -222,7 +228,7 @@ impl Replica {
         if !self.leads_others() || self.now < self.next_digest {
             return;
         }
-        self.next_digest = self.now + self.config.heartbeat_interval;
+        self.next_digest = self.now + DIGEST_INTERVAL;
         if let Some((index, digest)) = self.digests.ask() {
             let own = self.config.id;
             let others: Vec<_> = self.raft.membership().members().filter(|id| *id != own).collect();
@@ -240,7 +246,7 @@ impl Replica {
             return;
         }
         let (own, membership) = (self.config.id, self.raft.membership());
-        let wrong = self.digests.answered(own, from, index, digest, membership);
+        let wrong = self.digests.answered(own, membership, Answer { from, index, digest });
         for member in wrong {
             if self.state.alarms.is_raised_by(AlarmKind::Corrupt, member) {
                 continue;
@@ -342,19 +348,23 @@ impl Replica {
 
     /// Lets another member lead while this one's disk does not answer.
     pub(super) fn watch_disk(&mut self) {
-        let stalled = self.stall_deadline().is_some_and(|due| due <= self.now);
-        if stalled && let Some(successor) = self.raft.successor(self.now) {
-            self.stall_told = true;
+        if self.stall_deadline().is_none_or(|due| due > self.now) {
+            return;
+        }
+        if self.stalled.replace(self.now).is_none() {
             self.event(Event::DiskStalled);
+        }
+        if let Some(successor) = self.raft.successor(self.now) {
             self.raft.transfer(self.now, successor).expect("a successor follows a leader");
         }
     }
 
-    /// When a write to the log has taken as long as followers wait for a leader.
+    /// When a write to the log has taken as long as followers wait for a leader, or as long again.
     pub(super) fn stall_deadline(&self) -> Option<Time> {
-        if self.stall_told || !self.leads_others() {
+        if !self.leads_others() {
             return None;
         }
-        Some(self.wal.in_flight_since()? + self.config.election_timeout)
+        let since = self.wal.in_flight_since()?;
+        Some(self.stalled.unwrap_or(since) + self.config.election_timeout)
     }
 }

@@ -154,13 +154,17 @@ impl Reads {
         ready.into_iter().map(|(_, time, id, request)| (id, request, time)).collect()
     }
 
+    /// When somebody may have waited too long.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let oldest = self.waiting.front()?;
-        let retry = match oldest.asked {
-            Asked::Nobody | Asked::Raft => oldest.deadline,
-            Asked::Leader(_, at) => at + RETRY,
-        };
-        Some(oldest.deadline.min(retry))
+        self.waiting.front().map(|oldest| oldest.deadline)
+    }
+
+    /// When a question is to be put again, if there is a leader to put it to.
+    pub(super) fn retry_deadline(&self) -> Option<Time> {
+        match self.waiting.front()?.asked {
+            Asked::Nobody | Asked::Raft => None,
+            Asked::Leader(_, at) => Some(at + RETRY),
+        }
     }
 
     /// Somebody who waited too long.

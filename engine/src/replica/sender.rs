@@ -20,7 +20,7 @@ use crate::time::Time;
 /// After so long without a word, what is on its way is sent again.
 const RETRY: Duration = Duration::from_secs(1);
 /// After so long without a word the peer is given up; the receiver speaks while it writes to its disk.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The snapshots under way, at most one to each peer.
 #[derive(Debug, Default)]
@@ -44,11 +44,21 @@ struct Sending {
     /// From where it was sent again at the peer's word: once for each place, or each part that comes out of order
     /// would call for all that are behind.
     again: Option<u64>,
+    /// The peer was silent, and asked again: what it says now is not an old word that was late.
+    asked: bool,
     /// When the peer was last heard about it, and when something was last sent.
     heard: Time,
     sent: Time,
     /// Not before this may more go out.
     paced: Time,
+}
+
+/// What a peer says about a snapshot, see [`Body::SnapshotReceived`](crate::peer::Body::SnapshotReceived).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    pub(super) transfer: u64,
+    pub(super) offset: u64,
+    pub(super) done: bool,
 }
 
 /// What became of a snapshot.
@@ -78,6 +88,7 @@ impl Sender {
             made: 0,
             next: 0,
             again: None,
+            asked: false,
             heard: now,
             sent: now,
             paced: now,
@@ -93,22 +104,18 @@ impl Sender {
     }
 
     /// Takes a peer's word about a snapshot; what became of it, if it came to its end.
-    pub(super) fn received(
-        &mut self,
-        now: Time,
-        peer: MemberId,
-        transfer: u64,
-        offset: u64,
-        done: bool,
-    ) -> Option<Ended> {
-        let sending = self.sendings.get_mut(&peer).filter(|s| s.transfer == transfer)?;
+    pub(super) fn received(&mut self, now: Time, peer: MemberId, word: Word) -> Option<Ended> {
+        let sending = self.sendings.get_mut(&peer).filter(|s| s.transfer == word.transfer)?;
         sending.heard = now;
-        if done {
+        // It has nothing of what it had: it was started anew.
+        let lost = sending.asked && word.offset == 0 && sending.received > 0;
+        if word.done || lost {
             let bytes = sending.made;
             self.sendings.remove(&peer);
-            return Some(Ended { peer, bytes, arrived: true });
+            return Some(Ended { peer, bytes, arrived: word.done });
         }
-        sending.received(offset);
+        sending.asked = false;
+        sending.received(word.offset);
         None
     }
 
@@ -129,7 +136,7 @@ impl Sender {
     /// When something is due without a word from a peer.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Time> {
         let due = |sending: &Sending| {
-            let silence = (sending.heard + PATIENCE).min(sending.sent + RETRY);
+            let silence = (sending.heard + PATIENCE).min(sending.heard.max(sending.sent) + RETRY);
             if sending.may_make(limits) || sending.next < sending.kept.len() {
                 sending.paced.min(silence)
             } else {
@@ -146,6 +153,10 @@ impl Sending {
             self.next = 0;
             self.again = None;
             self.sent = now;
+            self.asked = true;
+            if self.kept.is_empty() && self.writer.is_done() {
+                return Some(self.part(self.made, Bytes::new()));
+            }
         }
         if now < self.paced {
             return None;
@@ -161,9 +172,12 @@ impl Sending {
         let second = u64::try_from(Duration::from_secs(1).as_nanos()).expect("a second is short");
         let nanos = to_u64(bytes.len()) * second / limits.snapshot_bytes_per_second.max(1);
         self.paced = now + Duration::from_nanos(nanos);
-        let last = self.writer.is_done() && self.next == self.kept.len();
-        let (transfer, place) = (self.transfer, self.place);
-        Some(SnapshotPart { transfer, place, offset, bytes, last })
+        Some(self.part(offset, bytes))
+    }
+
+    fn part(&self, offset: u64, bytes: Bytes) -> SnapshotPart {
+        let last = self.writer.is_done() && offset + to_u64(bytes.len()) == self.made;
+        SnapshotPart { transfer: self.transfer, place: self.place, offset, bytes, last }
     }
 
     fn may_make(&self, limits: &Limits) -> bool {

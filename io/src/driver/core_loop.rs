@@ -9,6 +9,7 @@ use std::rc::Rc;
 use cairn_engine::api::Route;
 use cairn_engine::event::{Publication, ReadIndexAnswer};
 use cairn_engine::mvcc::View;
+use cairn_engine::peer::Message;
 use cairn_engine::shard::ShardConfig;
 use cairn_engine::{Input, Output, Shard, ShardId, ShardInput, ShardOutput, Time};
 
@@ -53,6 +54,7 @@ pub async fn run<R: Runtime>(
     };
     let (first, member) = if core == 0 {
         let (member, first) = Member::<R>::start(settings, observer, fatal)?;
+        handle.set_peer_acceptor(member.peer_acceptor());
         (first, Some(member))
     } else {
         let Some(first) = first_publication(&mut mail).await else { return Ok(()) };
@@ -97,6 +99,7 @@ struct Core<R: Runtime> {
 struct Gathered {
     calls: VecDeque<Call>,
     written: Vec<Written>,
+    received: Vec<Message>,
 }
 
 /// A timer that was set for a moment.
@@ -140,7 +143,9 @@ impl<R: Runtime> Core<R> {
                     alarm = None;
                 }
                 let gathered = self.gather(context);
-                let nothing = gathered.calls.is_empty() && gathered.written.is_empty();
+                let nothing = gathered.calls.is_empty()
+                    && gathered.written.is_empty()
+                    && gathered.received.is_empty();
                 if nothing && !mailed && !rang && !busy {
                     Poll::Pending
                 } else {
@@ -158,6 +163,10 @@ impl<R: Runtime> Core<R> {
                 .member
                 .as_mut()
                 .map_or_else(Vec::new, |member| member.poll_written(context)),
+            received: self
+                .member
+                .as_ref()
+                .map_or_else(Vec::new, |member| member.take_received(context)),
         }
     }
 
@@ -182,6 +191,9 @@ impl<R: Runtime> Core<R> {
                 Written::Log(to) => self.give_replica(now, Input::LogWritten { to }),
                 Written::Snapshot => self.give_replica(now, Input::SnapshotWritten),
             }
+        }
+        for message in gathered.received {
+            self.give_replica(now, Input::Message(message));
         }
         for call in gathered.calls {
             match call {
@@ -238,6 +250,8 @@ impl<R: Runtime> Core<R> {
                 | Output::AppendLog(_)
                 | Output::RetireSegments(_)
                 | Output::WriteSnapshot(_)
+                | Output::Peers(_)
+                | Output::Known(_)
                 | Output::Event(_)
                 | Output::Halt(_)) => {
                     self.member.as_mut().expect("it has just spoken").carry_out(output);

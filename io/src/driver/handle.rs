@@ -15,6 +15,8 @@ use cairn_engine::raft::Term;
 use cairn_engine::state_machine::Alarms;
 use cairn_engine::{ClusterId, MemberId, RequestId, ShardInput, StreamId, watch};
 
+use super::peers::PeerAcceptor;
+
 /// Where the answer to a request goes. Called on the core's thread, from the driver's turn: it may note the answer
 /// and wake a task, no more.
 pub trait Sink {
@@ -44,6 +46,8 @@ struct Inner {
     cluster: ClusterId,
     member: MemberId,
     standing: RefCell<Standing>,
+    /// On core 0.
+    peers: RefCell<Option<PeerAcceptor>>,
 }
 
 /// What the latest publication says.
@@ -81,6 +85,7 @@ impl Handle {
             cluster,
             member,
             standing: RefCell::default(),
+            peers: RefCell::default(),
         }))
     }
 
@@ -140,6 +145,11 @@ impl Handle {
         self.0.standing.borrow().alarms.clone()
     }
 
+    /// Takes connections that other members have dialed; `None` but on core 0, where members' listeners belong.
+    pub fn peer_acceptor(&self) -> Option<PeerAcceptor> {
+        self.0.peers.borrow().clone()
+    }
+
     /// Which core this is.
     pub fn core(&self) -> u16 {
         self.0.core
@@ -164,6 +174,10 @@ impl Handle {
             *self.0.driver.borrow_mut() = Some(driver.clone());
         }
         calls
+    }
+
+    pub(super) fn set_peer_acceptor(&self, acceptor: PeerAcceptor) {
+        *self.0.peers.borrow_mut() = Some(acceptor);
     }
 
     pub(super) fn set_standing(&self, standing: Standing) {

@@ -244,7 +244,8 @@ impl Answers {
         };
         let to = history.applied(asked.member);
         for (index, entry) in history.between(asked.floor, to) {
-            if entry.claimed || entry.command.as_ref() != Some(command) {
+            let elsewhere = entry.origin.is_some_and(|origin| origin != asked.member);
+            if entry.claimed || elsewhere || entry.command.as_ref() != Some(command) {
                 continue;
             }
             // Who waits for the end of a compaction is answered at a later revision.

@@ -64,6 +64,8 @@ pub struct Committed {
     pub ended: BTreeSet<i64>,
     /// What was, after it.
     pub moment: Moment,
+    /// The member that passed it on to the leader, if one did: it answers whoever asked.
+    pub origin: Option<MemberId>,
     /// Somebody's answer was traced to it.
     pub claimed: bool,
 }
@@ -349,6 +351,7 @@ impl History {
         };
         let known = &self.entries[&(index, term)];
         let (mut answer, mut events, mut ended) = (None, Vec::new(), BTreeSet::new());
+        let mut origin = None;
         let data = match known.kind {
             EntryKind::Empty => None,
             EntryKind::Command => Some(known.data.clone()),
@@ -361,6 +364,7 @@ impl History {
             None => None,
             Some(data) => match Command::decode(data) {
                 Ok((stamp, command)) => {
+                    origin = stamp.origin.map(|origin| origin.member);
                     let may_end =
                         matches!(command, Command::LeaseExpire(_) | Command::LeaseRenew(_));
                     let leases = |model: &Model| -> BTreeSet<i64> {
@@ -388,7 +392,8 @@ impl History {
             events: self.model.events().len(),
             digest: self.digests.of(&self.model),
         };
-        self.committed.push(Committed { term, command, answer, ended, moment, claimed: false });
+        let claimed = false;
+        self.committed.push(Committed { term, command, answer, ended, moment, origin, claimed });
         Ok(())
     }
 
