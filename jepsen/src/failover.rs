@@ -68,7 +68,7 @@ pub(crate) struct Settings {
 /// What an orderly way is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Planned {
-    /// Ask it to hand over, by MoveLeader
+    /// Ask it to hand over, by `MoveLeader`
     Move,
     /// Ask it to end, by SIGTERM
     Terminate,

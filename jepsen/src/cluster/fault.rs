@@ -42,11 +42,9 @@ pub(super) enum Fault {
     Immortal { keys: usize },
     /// Members have different data at one revision.
     Diverged { hashes: String },
-    /// A member ended by itself.
-    Ended { what: String },
     /// A line in a log that none should have.
     Line { log: String, line: String },
-    /// The cluster did not recover when everything was healed.
+    /// The cluster did not recover when everything was healed, or a member ended by itself.
     Dead { what: String },
 }
 
@@ -99,7 +97,6 @@ impl fmt::Display for Fault {
             }
             Self::Immortal { keys } => write!(f, "IMMORTAL: {keys} keys outlive their leases"),
             Self::Diverged { hashes } => write!(f, "DIVERGED: the members' hashes: {hashes}"),
-            Self::Ended { what } => write!(f, "ENDED: {what}"),
             Self::Line { log, line } => write!(f, "LINE in {log}: {line}"),
             Self::Dead { what } => write!(f, "DEAD: {what}"),
         }

@@ -219,11 +219,10 @@ fn early(history: &mut History) -> bool {
         life.renewed = last.unwrap_or_default();
     }
     let log = Log::new(history);
-    let ended = log.revisions().values().any(|events| {
+    log.revisions().values().any(|events| {
         events.iter().all(|event| {
             let lease = event.previous.as_ref().map_or(0, |entry| entry.lease);
             event.deleted && history.lives.iter().any(|life| !life.revoked && life.id == lease)
         })
-    });
-    ended
+    })
 }

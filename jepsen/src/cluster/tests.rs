@@ -85,7 +85,7 @@ fn right() -> History {
         deleted: false,
         previous: previous.cloned(),
     };
-    let told = vec![
+    let told = [
         (11, vec![event(&a2, None)]),
         (21, vec![event(&b3, None), event(&a4, Some(&a2))]),
         (31, vec![event(&x5, None)]),

@@ -142,7 +142,9 @@ impl Cluster {
     /// Starts the member in a slot, on the data that it has, without waiting for it.
     pub(crate) fn launch(&mut self, slot: usize) -> Result<(), Trouble> {
         let Slot { name, client, peer, advertised, generation, process } = &self.slots[slot];
-        assert!(process.is_none(), "a slot has one process");
+        if process.is_some() {
+            return Err(Trouble(format!("{name} runs already")));
+        }
         let data = self.data(slot);
         let state = if *generation == 0 && slot < self.plan.members { "new" } else { "existing" };
         let mut arguments: Vec<String> = [

@@ -222,7 +222,7 @@ fn owner(processes: &[Option<u32>], source: SocketAddr) -> Option<usize> {
     })
 }
 
-/// The inode of the socket whose local port is `port`, from the text of `/proc/net/tcp`: see proc_net_tcp(5).
+/// The inode of the socket whose local port is `port`, from the text of `/proc/net/tcp`: see `proc_net_tcp(5)`.
 fn inode(table: &str, port: u16) -> Option<u64> {
     let wanted = format!(":{port:04X}");
     table.lines().skip(1).find_map(|line| {
