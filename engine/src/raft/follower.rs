@@ -110,7 +110,9 @@ fn first_deadline(core: &mut Core, now: Time) -> Time {
 
 /// Takes entries, or says where the logs may agree (thesis §3.5).
 fn accept(core: &mut Core, from: MemberId, prev: LogEnd, commit: Index, entries: Vec<Entry>) {
-    if !core.log.holds(prev) {
+    // No entry says with whom the cluster began. Who joins does not know it, so the log is of no use to it, not even
+    // from its beginning: it needs a snapshot, and rejecting the beginning asks for one.
+    if !core.log.holds(prev) || core.membership.is_empty() {
         let hint = core.log.may_agree(prev.index, prev.term);
         return core.send(from, core.term(), Body::AppendRejected { prev: prev.index, hint });
     }

@@ -83,6 +83,8 @@ impl Replica {
         if self.trust.admits(&body) {
             let message = raft_message::Message { from, to: self.config.id, term, body };
             self.raft.step(self.now, message);
+            // A request in the same turn must not be taken for one of a leader's that is none any more.
+            self.follow_role();
         }
         if self.trust == Trust::Blank && self.raft.hard_state().vote.is_some() {
             // It voted among those who begin, so it is one of them (T1).

@@ -5,11 +5,11 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cairn_engine::api::Route;
 use cairn_engine::event::{Publication, ReadIndexAnswer};
 use cairn_engine::mvcc::View;
-use cairn_engine::peer::Message;
 use cairn_engine::shard::ShardConfig;
 use cairn_engine::{Input, Output, Shard, ShardId, ShardInput, ShardOutput, Time};
 
@@ -99,7 +99,7 @@ struct Core<R: Runtime> {
 struct Gathered {
     calls: VecDeque<Call>,
     written: Vec<Written>,
-    received: Vec<Message>,
+    received: Vec<Input>,
 }
 
 /// A timer that was set for a moment.
@@ -192,8 +192,8 @@ impl<R: Runtime> Core<R> {
                 Written::Snapshot => self.give_replica(now, Input::SnapshotWritten),
             }
         }
-        for message in gathered.received {
-            self.give_replica(now, Input::Message(message));
+        for input in gathered.received {
+            self.give_replica(now, input);
         }
         for call in gathered.calls {
             match call {
@@ -303,6 +303,8 @@ impl<R: Runtime> Core<R> {
             term: publication.term,
             leader: publication.leader,
             alarms: publication.alarms.clone(),
+            is_learner: publication.is_learner,
+            cluster_version: Arc::clone(&publication.cluster_version),
         });
     }
 

@@ -8,6 +8,7 @@ use core::future::poll_fn;
 use core::task::{Poll, Waker};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cairn_engine::api::etcdserverpb::{ResponseHeader, WatchRequest};
 use cairn_engine::api::{Error, Request, Response};
@@ -57,6 +58,8 @@ pub(super) struct Standing {
     pub(super) term: Term,
     pub(super) leader: MemberId,
     pub(super) alarms: Alarms,
+    pub(super) is_learner: bool,
+    pub(super) cluster_version: Arc<str>,
 }
 
 /// Who waits for answers: places in a list, reused.
@@ -143,6 +146,16 @@ impl Handle {
     /// The alarms that are raised.
     pub fn alarms(&self) -> Alarms {
         self.0.standing.borrow().alarms.clone()
+    }
+
+    /// Whether this member only learns.
+    pub fn is_learner(&self) -> bool {
+        self.0.standing.borrow().is_learner
+    }
+
+    /// The version that all members have at least, as `X.Y`; empty until it was agreed on.
+    pub fn cluster_version(&self) -> Arc<str> {
+        Arc::clone(&self.0.standing.borrow().cluster_version)
     }
 
     /// Takes connections that other members have dialed; `None` but on core 0, where members' listeners belong.

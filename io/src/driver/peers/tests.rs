@@ -44,6 +44,7 @@ on_both! {
     a_member_that_never_reads_costs_bounded_memory
     parts_of_snapshots_have_a_connection_of_their_own
     a_guest_is_let_in_and_answered
+    who_is_gone_is_told_from_who_only_hung_up
     a_url_that_wants_tls_goes_through_the_connector
     who_is_no_member_any_more_is_not_dialed
 }
@@ -60,6 +61,8 @@ struct Node {
     address: SocketAddr,
     peers: Peers,
     received: Rc<RefCell<Vec<Message>>>,
+    /// Who was noticed to be gone.
+    gone: Rc<RefCell<Vec<MemberId>>>,
     notices: Rc<RefCell<Vec<PeerNotice>>>,
     /// Whether it accepts.
     is_open: Rc<Cell<bool>>,
@@ -139,16 +142,25 @@ impl Node {
             accept_each::<R>(listener, serve, |error| panic!("{error}")).await;
         });
         let received: Rc<RefCell<Vec<Message>>> = Rc::default();
-        let (inbox, mail) = (Rc::clone(&peers.0), Rc::clone(&received));
+        let gone: Rc<RefCell<Vec<MemberId>>> = Rc::default();
+        let (inbox, mail, down) = (Rc::clone(&peers.0), Rc::clone(&received), Rc::clone(&gone));
         R::spawn(poll_fn(move |context| {
-            let mut messages = inbox.inbox.take(context.waker());
-            while !messages.is_empty() {
-                mail.borrow_mut().append(&mut messages);
-                messages = inbox.inbox.take(context.waker());
+            let mut inputs = inbox.inbox.take(context.waker());
+            while !inputs.is_empty() {
+                for input in inputs {
+                    if let Input::Message(message) = input {
+                        mail.borrow_mut().push(message);
+                    } else if let Input::PeerDown(peer) = input {
+                        down.borrow_mut().push(peer);
+                    } else {
+                        panic!("no link says {input:?}");
+                    }
+                }
+                inputs = inbox.inbox.take(context.waker());
             }
             Poll::Pending
         }));
-        Self { id: settings.engine.id, address, peers, received, notices, is_open }
+        Self { id: settings.engine.id, address, peers, received, gone, notices, is_open }
     }
 
     fn as_peer(&self) -> Peer {
@@ -521,6 +533,25 @@ fn a_bad_frame_ends_the_connection_and_nothing_else<R: Executor>() {
         assert_eq!(node.told("the body of a frame does not have its checksum"), 1);
         let mut io = connect::<R>(&node).await;
         assert!(matches!(introduce(&mut io, 2, 1).await.1, Frame::Welcome(_)));
+    });
+}
+
+fn who_is_gone_is_told_from_who_only_hung_up<R: Executor>() {
+    block_on::<R>(async || {
+        let node = Node::new::<R>(1);
+        // A plain socket, so that its end can be brought about at a moment: first it hangs up, then it is gone.
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        node.knows::<R>(&[peer_at(2, other.local_addr().unwrap())]);
+        let mut io = connect::<R>(&node).await;
+        assert!(matches!(introduce(&mut io, 2, 1).await.1, Frame::Welcome(_)));
+        drop(io);
+        eventually::<R>("it is lost", || !node.is_connected(MemberId(2))).await;
+        pause::<R>(300).await;
+        assert!(node.gone.borrow().is_empty(), "somebody listens there");
+        let mut io = connect::<R>(&node).await;
+        assert!(matches!(introduce(&mut io, 2, 1).await.1, Frame::Welcome(_)));
+        drop((io, other));
+        eventually::<R>("it is gone", || node.gone.borrow().contains(&MemberId(2))).await;
     });
 }
 
