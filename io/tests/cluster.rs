@@ -209,10 +209,10 @@ impl Place {
             count_only: true,
             ..RangeRequest::default()
         };
-        match self.ask(Request::Range(range)).await? {
-            Response::Range(answer) => Ok(answer.result.count),
-            other => panic!("{other:?}"),
-        }
+        let Response::Range(answer) = self.ask(Request::Range(range)).await? else {
+            panic!("a range is answered by a range")
+        };
+        Ok(answer.result.count)
     }
 
     fn leader(&self) -> MemberId {

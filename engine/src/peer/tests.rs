@@ -250,10 +250,8 @@ fn a_frame_that_ends_too_early_is_waited_for() {
 fn a_message_that_ends_too_early_or_too_late_is_refused() {
     for (name, message) in one_of_each() {
         // These end with what is left, so that they can end anywhere; their frame's length counts.
-        let open_end = match &message.body {
-            Body::SnapshotPart(part) => part.bytes.len(),
-            _ => 0,
-        };
+        let open_end =
+            if let Body::SnapshotPart(part) = &message.body { part.bytes.len() } else { 0 };
         let body = body_of(&message);
         for end in 0..body.len() - open_end {
             assert!(decode(body.slice(..end), FROM, TO).is_err(), "{name}, cut at {end}");
@@ -494,9 +492,9 @@ proptest! {
         let found = read(Frames::of_dialer(), &bytes, piece).unwrap();
         let found: Vec<_> = found
             .into_iter()
-            .map(|frame| match frame {
-                Frame::Message(body) => decode(body, FROM, TO).unwrap(),
-                other => panic!("{other:?} is no message"),
+            .map(|frame| {
+                let Frame::Message(body) = frame else { panic!("{frame:?} is no message") };
+                decode(body, FROM, TO).unwrap()
             })
             .collect();
         prop_assert_eq!(found, messages);

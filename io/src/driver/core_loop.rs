@@ -10,7 +10,6 @@ use std::sync::Arc;
 use cairn_engine::api::Route;
 use cairn_engine::event::{Publication, ReadIndexAnswer};
 use cairn_engine::mvcc::View;
-use cairn_engine::peer::Message;
 use cairn_engine::shard::ShardConfig;
 use cairn_engine::{Input, Output, Shard, ShardId, ShardInput, ShardOutput, Time};
 
@@ -100,7 +99,7 @@ struct Core<R: Runtime> {
 struct Gathered {
     calls: VecDeque<Call>,
     written: Vec<Written>,
-    received: Vec<Message>,
+    received: Vec<Input>,
 }
 
 /// A timer that was set for a moment.
@@ -193,8 +192,8 @@ impl<R: Runtime> Core<R> {
                 Written::Snapshot => self.give_replica(now, Input::SnapshotWritten),
             }
         }
-        for message in gathered.received {
-            self.give_replica(now, Input::Message(message));
+        for input in gathered.received {
+            self.give_replica(now, input);
         }
         for call in gathered.calls {
             match call {

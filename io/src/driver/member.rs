@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use cairn_engine::config::Lives;
 use cairn_engine::event::Publication;
-use cairn_engine::peer::{Incarnation, Message};
+use cairn_engine::peer::Incarnation;
 use cairn_engine::recovery::{Recovery, recover};
 use cairn_engine::wal::{LogWrite, Lsn};
-use cairn_engine::{Output, Replica, Time};
+use cairn_engine::{Input, Output, Replica, Time};
 use tokio::sync::{Mutex, Notify};
 
 use super::boot::{BootDisk, Directory};
@@ -103,7 +103,7 @@ impl<R: Runtime> Member<R> {
     }
 
     /// What other members have said since the last call.
-    pub(super) fn take_received(&self, context: &Context<'_>) -> Vec<Message> {
+    pub(super) fn take_received(&self, context: &Context<'_>) -> Vec<Input> {
         self.peers.take_received(context)
     }
 

@@ -30,9 +30,8 @@ struct Place {
     round_trips_ns: AtomicU64,
 }
 
-/// What is counted about a link.
+/// What is counted about a link; [`PeerFigures`] says more.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::missing_docs_in_private_items, reason = "see PeerFigures")]
 pub(super) enum Counter {
     SentBytes,
     ReceivedBytes,

@@ -1,5 +1,6 @@
 //! Dialing: when to dial whom, and the dialer's part of the greeting.
 
+use core::time::Duration;
 use std::io;
 use std::rc::Rc;
 
@@ -8,7 +9,6 @@ use cairn_engine::peer::hello::{Hello, Purpose, Refusal, VERSIONS, Welcome};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::link::{Lane, Link, Moment};
-use super::names::Names;
 use super::session::Session;
 use super::url::{PeerUrl, Place};
 use super::{PeerNotice, Shared, until};
@@ -25,6 +25,9 @@ pub(super) async fn keep<R: Runtime>(shared: Rc<Shared>, link: Rc<Link>) {
             Moment::Never => return shared.forget_if_unused(&link),
             Moment::Connected => {
                 link.changed().await;
+                if !link.is_connected() && dialer.is_gone::<R>().await {
+                    shared.inbox.push_down(link.peer());
+                }
                 // Whoever lets in and closes at once must not be dialed without a pause.
                 if R::now().saturating_sub(now) >= pause_max {
                     pause = pause_min;
@@ -44,8 +47,11 @@ pub(super) async fn keep<R: Runtime>(shared: Rc<Shared>, link: Rc<Link>) {
                 }
             }
             Err(Undialed::Duplicate) => {}
-            Err(Undialed::Failed(why)) => {
-                shared.tell_once(&link, PeerNotice::Unreachable { peer: link.peer(), why });
+            Err(undialed @ (Undialed::Gone(_) | Undialed::Failed(_))) => {
+                if matches!(undialed, Undialed::Gone(_)) {
+                    shared.inbox.push_down(link.peer());
+                }
+                undialed.tell(&shared, &link);
             }
         }
         not_before = R::now().saturating_add(shared.jitter(pause));
@@ -63,9 +69,9 @@ pub(super) async fn send_bulk<R: Runtime>(shared: Rc<Shared>, link: Rc<Link>) {
             }
         }
         Err(Undialed::Duplicate) => {}
-        Err(Undialed::Failed(why)) => {
+        Err(undialed @ (Undialed::Gone(_) | Undialed::Failed(_))) => {
             pause = shared.pace.pause.1;
-            shared.tell_once(&link, PeerNotice::Unreachable { peer: link.peer(), why });
+            undialed.tell(&shared, &link);
         }
     }
     link.bulk_ended(R::now().saturating_add(pause));
@@ -74,7 +80,6 @@ pub(super) async fn send_bulk<R: Runtime>(shared: Rc<Shared>, link: Rc<Link>) {
 struct Dialer<'a> {
     shared: &'a Shared,
     link: &'a Link,
-    names: Names,
     /// Which URL to begin with.
     next: usize,
 }
@@ -89,7 +94,16 @@ struct Greeted {
 enum Undialed {
     /// There is a connection already, and the other end keeps that.
     Duplicate,
+    /// Nobody listens at any of its addresses: its process is gone.
+    Gone(String),
     Failed(String),
+}
+
+impl Undialed {
+    fn tell(self, shared: &Shared, link: &Link) {
+        let (Self::Gone(why) | Self::Failed(why)) = self else { return };
+        shared.tell_once(link, PeerNotice::Unreachable { peer: link.peer(), why });
+    }
 }
 
 impl Greeted {
@@ -110,13 +124,14 @@ impl Greeted {
 
 impl<'a> Dialer<'a> {
     fn new(shared: &'a Shared, link: &'a Link) -> Self {
-        Self { shared, link, names: Names::default(), next: 0 }
+        Self { shared, link, next: 0 }
     }
 
     /// Tries each URL and each of its addresses once, beginning with the URL that was good last.
     async fn dial<R: Runtime>(&mut self, purpose: Purpose) -> Result<Greeted, Undialed> {
         let urls = self.link.urls();
         let mut failed = "it has no address".to_owned();
+        let mut is_gone = !urls.is_empty();
         for attempt in 0..urls.len() {
             let place = (self.next + attempt) % urls.len();
             let url = &urls[place];
@@ -125,6 +140,7 @@ impl<'a> Dialer<'a> {
                 Ok(addresses) => addresses,
                 Err(error) => {
                     failed = format!("{url}: {error}");
+                    is_gone = false;
                     continue;
                 }
             };
@@ -137,22 +153,45 @@ impl<'a> Dialer<'a> {
                         return Ok(greeted);
                     }
                     Some(Err(Undialed::Duplicate)) => return Err(Undialed::Duplicate),
-                    Some(Err(Undialed::Failed(why))) => failed = format!("{url}: {why}"),
-                    None => failed = format!("{url}: no answer"),
+                    Some(Err(Undialed::Gone(why))) => failed = format!("{url}: {why}"),
+                    Some(Err(Undialed::Failed(why))) => {
+                        failed = format!("{url}: {why}");
+                        is_gone = false;
+                    }
+                    None => {
+                        failed = format!("{url}: no answer");
+                        is_gone = false;
+                    }
                 }
             }
         }
-        Err(Undialed::Failed(failed))
+        Err(if is_gone { Undialed::Gone(failed) } else { Undialed::Failed(failed) })
+    }
+
+    /// Whether nobody listens where the member did, at none of its addresses: its process is gone.
+    async fn is_gone<R: Runtime>(&self) -> bool {
+        let deadline = R::now().saturating_add(LOOK_NS);
+        let mut refused = false;
+        for url in self.link.urls().iter() {
+            let Ok(addresses) = self.addresses::<R>(url, deadline).await else { return false };
+            for address in addresses {
+                if until::<R, _>(deadline, refuses::<R>(&address)).await != Some(true) {
+                    return false;
+                }
+                refused = true;
+            }
+        }
+        refused
     }
 
     async fn addresses<R: Runtime>(
-        &mut self,
+        &self,
         url: &PeerUrl,
         deadline: u64,
     ) -> io::Result<Vec<Address>> {
         match &url.place {
             Place::Tcp { host, port } => {
-                let addresses = self.names.addresses::<R>(host, *port, deadline).await?;
+                let addresses = self.link.names().addresses::<R>(host, *port, deadline).await?;
                 Ok(addresses.into_iter().map(Address::Tcp).collect())
             }
             Place::Unix(path) => Ok(vec![Address::Unix(path.clone())]),
@@ -167,7 +206,11 @@ impl<'a> Dialer<'a> {
         address: &Address,
         purpose: Purpose,
     ) -> Result<Greeted, Undialed> {
-        let io: Connection = Box::new(R::connect(address).await?);
+        let connected = R::connect(address).await;
+        let io: Connection = Box::new(connected.map_err(|error| {
+            let (refused, why) = (is_refusal(&error), error.to_string());
+            if refused { Undialed::Gone(why) } else { Undialed::Failed(why) }
+        })?);
         let mut io = match (&self.shared.connector, url.is_tls) {
             (_, false) => io,
             (Some(connector), true) => (connector.0)(io, url.host()).await?,
@@ -193,6 +236,35 @@ impl<'a> Dialer<'a> {
         }
     }
 }
+
+/// How long to look whether a member is gone. The listener of a process that was killed is closed by the kernel a moment
+/// after its connections.
+const LOOK_NS: u64 = 200_000_000;
+
+/// Ready when nobody listens at an address; true then. A connection that is made, and ended at once by the other side, is
+/// made by the kernel for a process that is about to be gone. One that stays is somebody.
+async fn refuses<R: Runtime>(address: &Address) -> bool {
+    loop {
+        match R::connect(address).await {
+            Err(error) => return is_refusal(&error),
+            Ok(mut stream) => {
+                // A member says nothing before it is greeted.
+                if stream.read_u8().await.is_ok() {
+                    return false;
+                }
+            }
+        }
+        R::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether an error says that nobody listens.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
+/// Pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Reads until there is a frame.
 pub(super) async fn first_frame(io: &mut Connection, frames: &mut Frames) -> io::Result<Frame> {

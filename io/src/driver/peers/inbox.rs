@@ -1,4 +1,4 @@
-//! What members have said and the driver has not yet taken.
+//! What members have said, or what was noticed of them, and the driver has not yet taken.
 //!
 //! Sessions stop reading while there is much of it, and TCP slows the senders down.
 
@@ -7,6 +7,7 @@ use core::task::Waker;
 
 use cairn_engine::peer::Message;
 use cairn_engine::peer::codec::weight_bytes;
+use cairn_engine::{Input, MemberId};
 
 /// Beyond this many bytes nothing more is read. The driver takes all of it in each turn, so it is reached only while
 /// turns are long.
@@ -15,7 +16,7 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 /// Messages on their way from sessions to the driver.
 #[derive(Default)]
 pub(super) struct Inbox {
-    messages: RefCell<Vec<Message>>,
+    inputs: RefCell<Vec<Input>>,
     bytes: Cell<usize>,
     driver: Cell<Option<Waker>>,
     /// Sessions that wait for room.
@@ -26,7 +27,16 @@ impl Inbox {
     /// Adds a message and wakes the driver.
     pub(super) fn push(&self, message: Message) {
         self.bytes.set(self.bytes.get() + weight_bytes(&message));
-        self.messages.borrow_mut().push(message);
+        self.add(Input::Message(message));
+    }
+
+    /// Notes that nobody listens any more where a member did.
+    pub(super) fn push_down(&self, peer: MemberId) {
+        self.add(Input::PeerDown(peer));
+    }
+
+    fn add(&self, input: Input) {
+        self.inputs.borrow_mut().push(input);
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
@@ -45,13 +55,13 @@ impl Inbox {
     }
 
     /// Takes everything; if there is nothing, the driver is woken when there is.
-    pub(super) fn take(&self, driver: &Waker) -> Vec<Message> {
-        let messages = core::mem::take(&mut *self.messages.borrow_mut());
-        if messages.is_empty() {
+    pub(super) fn take(&self, driver: &Waker) -> Vec<Input> {
+        let inputs = core::mem::take(&mut *self.inputs.borrow_mut());
+        if inputs.is_empty() {
             self.driver.set(Some(driver.clone()));
         }
         self.bytes.set(0);
         self.readers.take().into_iter().for_each(Waker::wake);
-        messages
+        inputs
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::counters::Counter;
+use super::names::Names;
 use super::url::PeerUrl;
 use super::{PeerCounters, PeerNotice};
 
@@ -52,6 +53,7 @@ pub(super) struct Link {
     counters: Arc<PeerCounters>,
     /// Its place among the counters.
     place: Option<usize>,
+    names: Names,
     state: RefCell<State>,
     /// Rung for the keeper: a connection has come or gone, or there is nothing to keep any more.
     changed: Notify,
@@ -139,7 +141,15 @@ impl Link {
         };
         let counters = Arc::clone(counters);
         let place = counters.take(peer);
-        Self { me, peer, counters, place, state: RefCell::new(state), changed: Notify::new() }
+        Self {
+            me,
+            peer,
+            counters,
+            place,
+            names: Names::default(),
+            state: RefCell::new(state),
+            changed: Notify::new(),
+        }
     }
 
     pub(super) fn peer(&self) -> MemberId {
@@ -188,6 +198,10 @@ impl Link {
 
     pub(super) fn urls(&self) -> Rc<[PeerUrl]> {
         self.state.borrow().urls.clone().unwrap_or_default()
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Waits until something has changed since the last call.

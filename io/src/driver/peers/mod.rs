@@ -39,6 +39,11 @@
 //! while they have it nobody dials (D1). A side that has lost it without the other noticing (a cable, not a process) is
 //! refused for as long as the other believes in the old one, which silence ends ([`Pace::silence`]).
 //!
+//! # Who is gone
+//!
+//! When a connection ends, both sides look at once whether anybody still listens there ([`dial`]). If not, the process is
+//! gone, and the engine is told ([`Input::PeerDown`]): followers need not wait an election timeout for such a leader.
+//!
 //! # Guests
 //!
 //! Who is of this cluster and no member that we know of is let in as well: it may have joined or been removed without
@@ -75,7 +80,7 @@ use bytes::Bytes;
 use cairn_engine::event::Peer;
 use cairn_engine::peer::codec::weight_bytes;
 use cairn_engine::peer::{Incarnation, Message};
-use cairn_engine::{ClusterId, Config, MemberId, Rng};
+use cairn_engine::{ClusterId, Config, Input, MemberId, Rng};
 
 pub use counters::{PeerCounters, PeerFigures, RoundTrips};
 
@@ -131,7 +136,10 @@ pub enum PeerNotice {
 
 /// Makes a connection secret and its other end certain, for URLs that want TLS. Called with the connection and the host.
 #[derive(Clone)]
-pub struct Connector(Arc<dyn Fn(Connection, &str) -> Securing + Send + Sync>);
+pub struct Connector(Arc<Secure>);
+
+/// What a [`Connector`] does.
+type Secure = dyn Fn(Connection, &str) -> Securing + Send + Sync;
 
 /// A connection that is becoming secret.
 pub type Securing = Pin<Box<dyn Future<Output = io::Result<Connection>>>>;
@@ -303,7 +311,7 @@ impl Peers {
     }
 
     /// What has arrived; if nothing has, the driver is woken when something does.
-    pub(super) fn take_received(&self, context: &Context<'_>) -> Vec<Message> {
+    pub(super) fn take_received(&self, context: &Context<'_>) -> Vec<Input> {
         self.0.inbox.take(context.waker())
     }
 }

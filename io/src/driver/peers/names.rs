@@ -4,6 +4,7 @@
 //! nor the disk's threads wait, and a name server that is gone delays nobody but those who asked it. A question that
 //! nobody waits for any more is not asked again: who asks the next time gets its answer.
 
+use core::cell::RefCell;
 use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 use std::io;
@@ -19,10 +20,11 @@ use crate::runtime::Runtime;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
-/// The questions of one link that have no answer yet: at most one for each of its names.
+/// The questions of one link that have no answer yet: a name is not asked for again before it has one. Shared by those
+/// who dial for the link.
 #[derive(Default)]
 pub(super) struct Names {
-    asked: BTreeMap<(String, u16), Answer>,
+    asked: RefCell<BTreeMap<(String, u16), Answer>>,
 }
 
 type Answer = oneshot::Receiver<io::Result<Vec<SocketAddr>>>;
@@ -30,7 +32,7 @@ type Answer = oneshot::Receiver<io::Result<Vec<SocketAddr>>>;
 impl Names {
     /// The addresses of a host, if they are known before `deadline`.
     pub(super) async fn addresses<R: Runtime>(
-        &mut self,
+        &self,
         host: &str,
         port: u16,
         deadline: u64,
@@ -39,15 +41,13 @@ impl Names {
             return Ok(vec![SocketAddr::from((ip, port))]);
         }
         let name = (host.to_owned(), port);
-        let mut answer = match self.asked.remove(&name) {
-            Some(answer) => answer,
-            None => ask(name.clone())?,
-        };
+        let asked = self.asked.borrow_mut().remove(&name);
+        let mut answer = asked.map_or_else(|| ask(name.clone()), Ok)?;
         match until::<R, _>(deadline, unconstrained(&mut answer)).await {
             Some(Ok(addresses)) => addresses,
             Some(Err(_)) => Err(io::Error::other("the resolver's thread is gone")),
             None => {
-                self.asked.insert(name, answer);
+                self.asked.borrow_mut().insert(name, answer);
                 Err(io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer"))
             }
         }

@@ -44,6 +44,7 @@ on_both! {
     a_member_that_never_reads_costs_bounded_memory
     parts_of_snapshots_have_a_connection_of_their_own
     a_guest_is_let_in_and_answered
+    who_is_gone_is_told_from_who_only_hung_up
     a_url_that_wants_tls_goes_through_the_connector
     who_is_no_member_any_more_is_not_dialed
 }
@@ -60,6 +61,8 @@ struct Node {
     address: SocketAddr,
     peers: Peers,
     received: Rc<RefCell<Vec<Message>>>,
+    /// Who was noticed to be gone.
+    gone: Rc<RefCell<Vec<MemberId>>>,
     notices: Rc<RefCell<Vec<PeerNotice>>>,
     /// Whether it accepts.
     is_open: Rc<Cell<bool>>,
@@ -120,7 +123,10 @@ impl Node {
         let told = Rc::clone(&notices);
         let observer: Observer = Rc::new(move |notice| match notice {
             Notice::Peer(notice) => told.borrow_mut().push(notice),
-            other => panic!("{other:?} is not about links"),
+            Notice::Recovered(_)
+            | Notice::LogWritten { .. }
+            | Notice::Event(_)
+            | Notice::Trouble(_) => panic!("there are links only"),
         });
         let mut peers = Peers::new(&settings, observer);
         Rc::get_mut(&mut peers.0).unwrap().pace = pace;
@@ -136,16 +142,25 @@ impl Node {
             accept_each::<R>(listener, serve, |error| panic!("{error}")).await;
         });
         let received: Rc<RefCell<Vec<Message>>> = Rc::default();
-        let (inbox, mail) = (Rc::clone(&peers.0), Rc::clone(&received));
+        let gone: Rc<RefCell<Vec<MemberId>>> = Rc::default();
+        let (inbox, mail, down) = (Rc::clone(&peers.0), Rc::clone(&received), Rc::clone(&gone));
         R::spawn(poll_fn(move |context| {
-            let mut messages = inbox.inbox.take(context.waker());
-            while !messages.is_empty() {
-                mail.borrow_mut().append(&mut messages);
-                messages = inbox.inbox.take(context.waker());
+            let mut inputs = inbox.inbox.take(context.waker());
+            while !inputs.is_empty() {
+                for input in inputs {
+                    if let Input::Message(message) = input {
+                        mail.borrow_mut().push(message);
+                    } else if let Input::PeerDown(peer) = input {
+                        down.borrow_mut().push(peer);
+                    } else {
+                        panic!("no link says {input:?}");
+                    }
+                }
+                inputs = inbox.inbox.take(context.waker());
             }
             Poll::Pending
         }));
-        Self { id: settings.engine.id, address, peers, received, notices, is_open }
+        Self { id: settings.engine.id, address, peers, received, gone, notices, is_open }
     }
 
     fn as_peer(&self) -> Peer {
@@ -232,12 +247,13 @@ fn three_members_hear_each_other<R: Executor>() {
         nodes[0].received.borrow_mut().clear();
         (100..1100).for_each(|token| nodes[2].say::<R>(MemberId(1), token));
         eventually::<R>("all of it arrives", || nodes[0].received.borrow().len() >= 1000).await;
-        let received = nodes[0].received.borrow();
-        let tokens = received.iter().map(|message| match message.body {
-            Body::ReadIndex { token } => token,
-            _ => panic!("nothing else was said"),
+        let expected = (100..1100).map(|token| Message {
+            from: MemberId(3),
+            to: MemberId(1),
+            known: Known::Unsure,
+            body: Body::ReadIndex { token },
         });
-        assert!(tokens.eq(100..1100));
+        assert!(nodes[0].received.take().into_iter().eq(expected));
         let figures = nodes[0].figures(MemberId(3));
         assert!(figures.is_active && figures.disconnections == 0);
         assert!(figures.received_bytes > 1000 * 25);
@@ -520,6 +536,25 @@ fn a_bad_frame_ends_the_connection_and_nothing_else<R: Executor>() {
     });
 }
 
+fn who_is_gone_is_told_from_who_only_hung_up<R: Executor>() {
+    block_on::<R>(async || {
+        let node = Node::new::<R>(1);
+        // A plain socket, so that its end can be brought about at a moment: first it hangs up, then it is gone.
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        node.knows::<R>(&[peer_at(2, other.local_addr().unwrap())]);
+        let mut io = connect::<R>(&node).await;
+        assert!(matches!(introduce(&mut io, 2, 1).await.1, Frame::Welcome(_)));
+        drop(io);
+        eventually::<R>("it is lost", || !node.is_connected(MemberId(2))).await;
+        pause::<R>(300).await;
+        assert!(node.gone.borrow().is_empty(), "somebody listens there");
+        let mut io = connect::<R>(&node).await;
+        assert!(matches!(introduce(&mut io, 2, 1).await.1, Frame::Welcome(_)));
+        drop((io, other));
+        eventually::<R>("it is gone", || node.gone.borrow().contains(&MemberId(2))).await;
+    });
+}
+
 fn append(from: MemberId, to: MemberId, data: &Bytes) -> Message {
     let entry = Entry::new(Index(1), Term(1), EntryKind::Command, data.clone());
     let (prev, commit) = (LogEnd::default(), Index(0));
@@ -586,27 +621,17 @@ fn parts_of_snapshots_have_a_connection_of_their_own<R: Executor>() {
                 nodes[0].peers.send::<R>(part(MemberId(1), MemberId(2), number << 18, 1 << 18));
             }
             eventually::<R>("all parts arrive", || nodes[1].received.borrow().len() == 8).await;
-            let offsets = nodes[1]
-                .received
-                .borrow()
-                .iter()
-                .map(|message| match &message.body {
-                    Body::SnapshotPart(part) => part.offset >> 18,
-                    _ => panic!("nothing else was sent"),
-                })
-                .collect::<Vec<_>>();
-            assert!(offsets.iter().copied().eq(0..8), "round {round}: {offsets:?}");
-            let numbers = |node: &Node, peer| {
+            let expected =
+                (0..8).map(|number| part(MemberId(1), MemberId(2), number << 18, 1 << 18));
+            assert!(nodes[1].received.take().into_iter().eq(expected), "round {round}");
+            let bulk = |node: &Node, peer| {
                 let links = node.peers.0.links.borrow();
                 let link = Rc::clone(&links[&MemberId(peer)]);
                 (link.holds(Lane::BulkOut), link.holds(Lane::BulkIn))
             };
-            assert_eq!(
-                (numbers(&nodes[0], 2), numbers(&nodes[1], 1)),
-                ((true, false), (false, true))
-            );
+            assert_eq!((bulk(&nodes[0], 2), bulk(&nodes[1], 1)), ((true, false), (false, true)));
             eventually::<R>("the connection ends when it is idle", || {
-                numbers(&nodes[0], 2) == (false, false) && numbers(&nodes[1], 1) == (false, false)
+                bulk(&nodes[0], 2) == (false, false) && bulk(&nodes[1], 1) == (false, false)
             })
             .await;
         }
