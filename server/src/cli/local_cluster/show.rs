@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_at_most_four_digits_or_five() {
+    fn sizes_are_short() {
         for (bytes, text) in
             [(0, "0 B"), (10_239, "10239 B"), (10_240, "10 KiB"), (3 << 30, "3072 MiB")]
         {
