@@ -49,5 +49,5 @@ pub fn request_decode(data: &[u8]) {
         | Request::Snapshot => return,
     };
     let time = ClusterTime(7);
-    assert_eq!(Command::decode(command.encode(time)), Ok((time, command)));
+    assert_eq!(Command::decode(command.encode(time)), Ok((time.into(), command)));
 }

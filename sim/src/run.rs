@@ -1,9 +1,10 @@
 //! One run: a world, clients that ask, faults that happen, and chapters that object.
 //!
 //! ```text
-//!  chaos ─────────────────────────► calm ─────────────────► rest
-//!  work and faults, for a while     faults end; everything  every lease ends; each member serves;
-//!                                   under way must end      all states are compared
+//!  chaos ───────────────────► calm ─────────────────► alone ─────────────────► rest
+//!  work and faults, for a     faults end; everything  all but a majority is    every lease ends; each
+//!  while                      under way must end      out of reach for ever;   member serves; all states
+//!                                                     the rest serves          are compared
 //! ```
 //!
 //! Whatever chance decides comes from the seed, so a run can be repeated; only then is its record kept.
@@ -17,11 +18,13 @@ use cairn_engine::api::etcdserverpb::{
     WatchRequest,
 };
 use cairn_engine::api::{Error, Request, Response};
-use cairn_engine::event::{Event, Publication};
+use cairn_engine::cluster::{Cluster, Record};
+use cairn_engine::command::Command;
+use cairn_engine::event::{Event, Halt, Publication};
 use cairn_engine::raft::{Index, RoleName};
 use cairn_engine::recovery::RecoveryError;
 use cairn_engine::wal::{RecoverError, SegmentSeq};
-use cairn_engine::{MemberId, RequestId, ShardId, ShardInput, StreamId, Time, watch};
+use cairn_engine::{MemberId, Replica, RequestId, ShardId, ShardInput, StreamId, Time, watch};
 
 use crate::check::answers::{Answers, Asked, Outcome};
 use crate::check::history::History;
@@ -36,6 +39,10 @@ use crate::swarm::{Fault, Swarm};
 use crate::trace::Trace;
 use crate::workload::{Generator, pick};
 use crate::world::{Observation, Options, World};
+
+mod members;
+
+use members::{OPERATOR, Roster};
 
 /// A run under way.
 #[derive(Debug)]
@@ -57,6 +64,7 @@ pub struct Run {
     streams_opened: u64,
     reading: BTreeMap<StreamId, VecDeque<usize>>,
     rot: BTreeMap<MemberId, Rot>,
+    roster: Roster,
     budget: Budget,
     chores: BTreeMap<MemberId, Chores>,
     /// What happened, for whoever wants to know.
@@ -89,6 +97,20 @@ pub struct Tally {
     pub refusals: u64,
     /// Snapshots.
     pub snapshots: u64,
+    /// Snapshots that a leader sent, and that took the place of a state.
+    pub installed: u64,
+    /// Entries that changed who takes part.
+    pub changes: u64,
+    /// Members that began to lead.
+    pub reigns: u64,
+    /// Disks that were wiped.
+    pub wiped: u64,
+    /// Disks that were set back to a copy.
+    pub rolled_back: u64,
+    /// Disks that the cluster noticed not to be what they were.
+    pub noticed: u64,
+    /// Majorities that had to do without the others.
+    pub left_alone: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +184,8 @@ enum Alarm {
     Heal,
     /// Time to look around.
     Look,
+    /// The operator has thought.
+    Operate,
 }
 
 const MILLI: u64 = 1_000_000;
@@ -188,11 +212,19 @@ impl Run {
             let offset_ns = random.below(1000 * SECOND);
             world.add_member(swarm.config(id), Clock { offset_ns, drift_ppm });
         }
+        let config = swarm.config(MemberId(1));
+        let to_record = |member: &cairn_engine::config::Member| Record {
+            id: member.id.0,
+            name: member.name.clone(),
+            peer_urls: member.peer_urls.clone(),
+            ..Record::default()
+        };
+        let cluster = Cluster::new(config.members.iter().map(to_record));
         let ttl_min = swarm.config(MemberId(1)).lease_ttl_min();
         Self {
             generator: Generator::new(swarm.work.clone(), seed, ttl_min),
             phase: Phase::Chaos,
-            history: History::default(),
+            history: History::new(cluster),
             answers: Answers::default(),
             watches: Watches::default(),
             leases: Leases::default(),
@@ -203,6 +235,7 @@ impl Run {
             streams_opened: 0,
             reading: BTreeMap::new(),
             rot: BTreeMap::new(),
+            roster: Roster::new(swarm.members),
             budget: Budget::default(),
             chores: BTreeMap::new(),
             trace: Trace::keeping(lines_max),
@@ -223,7 +256,10 @@ impl Run {
     /// # Errors
     /// At the first violation.
     pub fn play(&mut self) -> Result<(), Violation> {
-        self.chaos().and_then(|()| self.calm()).and_then(|()| self.rest())
+        self.chaos()?;
+        self.calm()?;
+        self.leave_alone()?;
+        self.rest()
     }
 
     /// What was done so far, in numbers.
@@ -243,6 +279,7 @@ impl Run {
         }
         self.alarm(LOOK_NS, Alarm::Look);
         self.plan_fault();
+        self.plan_operation();
         let end = self.swarm.span_ns;
         while self.world.now_ns() < end && self.world.steps() < CHAOS_STEPS_MAX {
             self.step()?;
@@ -258,10 +295,10 @@ impl Run {
         for id in self.members() {
             self.world.mend_disk(id);
             self.world.resume_if_paused(id);
-            if !self.world.is_up(id) {
-                self.start(id);
-            }
+            // Who was removed and is needed until the others know is started once more.
+            self.start(id);
         }
+        self.move_streams(&self.everybody());
         for (number, _) in (0_u64..).zip(&self.watchers) {
             let name = Alarm::Watcher(number).name();
             self.world.alarm(0, name);
@@ -273,18 +310,13 @@ impl Run {
     fn patience_ns(&self) -> u64 {
         let timeout = self.swarm.config(MemberId(1)).request_timeout();
         let wait = timeout + 20 * self.swarm.election_timeout;
-        u64::try_from(wait.as_nanos()).expect("a while") + 10 * SECOND
+        // A peer that is brought a snapshot and does not answer is given up after half a minute.
+        u64::try_from(wait.as_nanos()).expect("a while") + 45 * SECOND
     }
 
     /// Every member serves, every lease ends, and all states agree.
     fn rest(&mut self) -> Result<(), Violation> {
-        for (client, id) in (0..).zip(self.members()) {
-            let key = bytes::Bytes::from_static(b"a/0");
-            let put = PutRequest { key: key.clone(), ..PutRequest::default() };
-            self.ask(client, id, Request::Put(put));
-            let range = RangeRequest { key, ..RangeRequest::default() };
-            self.ask(client, id, Request::Range(range));
-        }
+        self.serve();
         self.until("liveness", self.patience_ns(), Self::settled)?;
         let ttl_max =
             self.history.model.leases().values().map(|lease| lease.ttl).max().unwrap_or(0);
@@ -300,6 +332,17 @@ impl Run {
             self.check_member(id)?;
         }
         Ok(())
+    }
+
+    /// Asks everybody who is to serve for a write and a read.
+    fn serve(&mut self) {
+        for (client, id) in (0..).zip(self.servants()) {
+            let key = bytes::Bytes::from_static(b"a/0");
+            let put = PutRequest { key: key.clone(), ..PutRequest::default() };
+            self.ask(client, id, Request::Put(put));
+            let range = RangeRequest { key, ..RangeRequest::default() };
+            self.ask(client, id, Request::Range(range));
+        }
     }
 
     /// Goes on until something holds, which must be so before long.
@@ -329,15 +372,27 @@ impl Run {
 
     /// Whether nothing is under way.
     fn settled(&self) -> Result<(), Violation> {
-        let open = self.questions.values().next();
+        // Who takes no part any more may wait for an entry that it is never told.
+        let servants = self.servants();
+        let open = self.questions.values().find(|open| servants.contains(&open.asked.member));
         ensure(open.is_none(), "liveness", || format!("{open:?} is not answered"))?;
         let last = self.history.last();
-        for id in self.members() {
+        for id in servants {
             let applied = self.history.applied(id);
             ensure(self.world.is_up(id) && applied == last, "liveness", || {
                 format!("member {} is at {applied} of {last}", id.0)
             })?;
+            ensure(!self.roster.is_unsound(id), "liveness", || {
+                format!("member {} lost its disk and is not counted on again", id.0)
+            })?;
+            let known = self.history.cluster().incarnation(id);
+            ensure(known == self.world.incarnation(id), "liveness", || {
+                format!("member {} is known as {known:?}", id.0)
+            })?;
         }
+        ensure(self.history.sets(last).outgoing.is_empty(), "liveness", || {
+            format!("two sets of voters overlap: {:?}", self.history.sets(last))
+        })?;
         ensure(self.leases.leader().is_some(), "liveness", || "nobody leads".to_owned())?;
         let waiting = self.watchers.iter().find(|client| !client.interrupted.is_empty());
         ensure(waiting.is_none(), "liveness", || format!("{waiting:?} waits for a stream"))?;
@@ -348,7 +403,7 @@ impl Run {
     }
 
     fn members(&self) -> Vec<MemberId> {
-        (1..=self.swarm.members).map(MemberId).collect()
+        self.world.members().collect()
     }
 
     /// Lets one thing happen and judges what was seen.
@@ -382,6 +437,7 @@ impl Run {
             Observation::Watch { stream, response, .. } => self.watched(stream, &response),
             Observation::Published(id, publication) => self.published(id, &publication),
             Observation::Event(id, event) => self.event(id, &event),
+            Observation::Halted(id, Halt::Removed) => self.left(id),
             Observation::Halted(id, halt) => {
                 Err(Violation::new("halt", format!("member {} stops: {halt:?}", id.0)))
             }
@@ -398,7 +454,7 @@ impl Run {
     // Members.
 
     fn start(&mut self, id: MemberId) {
-        if !self.world.is_up(id) {
+        if !self.world.is_up(id) && !self.roster.banished.contains(&id) {
             self.world.start(id);
         }
     }
@@ -407,15 +463,21 @@ impl Run {
         self.chores.insert(id, Chores::default());
         self.undo_rot(id);
         let Some(replica) = self.world.last_replica(id) else { return Ok(()) };
-        let alone = self.swarm.members == 1;
+        let alone = self.everybody() == [id].into() && self.swarm.members == 1;
         let raft = replica.raft();
         self.history.started(id, raft.log(), raft.hard_state(), alone)
     }
 
     fn refused(&mut self, id: MemberId, error: &RecoveryError) -> Result<(), Violation> {
         // A snapshot that is damaged has another one before it, and the log from there on.
-        let is_promised = matches!(self.rot.get(&id), Some(Rot::Log(..)))
-            && matches!(error, RecoveryError::Log(RecoverError::Corrupt { .. }));
+        // Unless a leader sent it: then there is no log before it.
+        let is_promised = match (self.rot.get(&id), error) {
+            (Some(Rot::Log(..)), RecoveryError::Log(RecoverError::Corrupt { .. })) => true,
+            (Some(Rot::Snapshot(..)), RecoveryError::SnapshotMissing { .. }) => {
+                self.members().len() > 1
+            }
+            _ => false,
+        };
         ensure(is_promised, "recovery", || {
             format!("member {} cannot start with {:?}: {error}", id.0, self.rot.get(&id))
         })?;
@@ -423,6 +485,15 @@ impl Run {
         self.undo_rot(id);
         self.alarm(0, Alarm::Restart(id));
         Ok(())
+    }
+
+    /// A member stops because it was removed: it knows that itself, or whoever told it does.
+    fn left(&mut self, id: MemberId) -> Result<(), Violation> {
+        let knows = |replica: &Replica| replica.state().cluster.is_removed(id);
+        let told = self.world.last_replica(id).is_some_and(knows);
+        ensure(told || self.history.cluster().is_removed(id), "halt", || {
+            format!("member {} stops as if it were removed", id.0)
+        })
     }
 
     fn undo_rot(&mut self, id: MemberId) {
@@ -454,8 +525,13 @@ impl Run {
                 self.reading.remove(&place.stream);
             }
         }
+        let removed = self.history.cluster().is_removed(id);
+        if removed && self.phase == Phase::Chaos && self.random.chance(1, 2) {
+            return;
+        }
         let wait = match self.phase {
             Phase::Chaos => self.random.magnitude(MILLI, 4 * SECOND),
+            Phase::Calm if removed => 5 * SECOND,
             Phase::Calm => MILLI,
         };
         self.alarm(wait, Alarm::Restart(id));
@@ -471,12 +547,25 @@ impl Run {
         let is_first = self.history.applied(id) == Index(0);
         self.history.published(id, publication)?;
         let clocks = self.clocks();
+        let mut members = false;
         while self.entries_seen < self.history.last() {
             self.entries_seen = self.entries_seen.next();
             let entry = self.history.get(self.entries_seen).expect("history has no gap");
             self.tally.expired += u64::try_from(entry.ended.len()).expect("64 bits");
             self.answers.committed(self.entries_seen, entry)?;
             self.leases.committed(self.entries_seen, entry, &clocks)?;
+            if matches!(entry.command, Some(Command::Members(_))) {
+                self.tally.changes += 1;
+                members = true;
+            }
+        }
+        if members || self.roster.is_troubled() {
+            self.follow_members();
+        }
+        if let Some(replica) = self.world.last_replica(id)
+            && replica.status().applied == self.history.applied(id)
+        {
+            self.history.check_agreement(id, publication.applied, replica)?;
         }
         if is_first || self.random.chance(1, CHECK_ONE_IN) {
             self.check_member(id)?;
@@ -512,7 +601,11 @@ impl Run {
             Event::Role { role: RoleName::Leader, term, .. } => {
                 self.read_log(id)?;
                 let replica = self.world.last_replica(id).expect("it has run");
+                self.tally.reigns += 1;
                 self.history.leads(id, *term, replica.raft().log().covered().index)?;
+                if replica.raft().hard_state().term == *term {
+                    self.history.check_elected(id, *term, replica.raft().membership())?;
+                }
                 // One of the past leads nobody.
                 if self.history.is_newest_leader(*term) {
                     let now_ns = self.world.now_ns();
@@ -523,15 +616,23 @@ impl Run {
             Event::Role { .. } => self.leases.ceases(id),
             Event::SnapshotStarted { .. } => self.begins_snapshot(id)?,
             Event::SnapshotFinished { .. } => self.tally.snapshots += 1,
-            Event::SnapshotInstalled { .. } => self.history.installed(id),
+            Event::SnapshotInstalled { .. } => {
+                self.tally.installed += 1;
+                self.history.installed(id);
+            }
             Event::Diverged { member, index } => {
                 let what = format!("member {} differs at {index}, says {}", member.0, id.0);
                 return Err(Violation::new("digest", what));
             }
-            Event::MemoryLost | Event::MemberForgotten(_) => {
-                let what = format!("member {} says {event:?}, but no disk was lost", id.0);
-                return Err(Violation::new("trust", what));
+            Event::MemoryLost => {
+                self.tally.noticed += 1;
+                ensure(self.roster.is_unsound(id), "trust", || {
+                    format!("member {} says that it has lost its memory, and has not", id.0)
+                })?;
             }
+            Event::MemberForgotten(lost) => ensure(self.roster.is_unsound(*lost), "trust", || {
+                format!("member {} says that {} lost its disk, which it has not", id.0, lost.0)
+            })?,
             Event::Compacted { .. }
             | Event::CompactionFinished { .. }
             | Event::LeasesExpired { .. }
@@ -548,34 +649,32 @@ impl Run {
 
     fn clocks(&self) -> BTreeMap<MemberId, Time> {
         let now_ns = self.world.now_ns();
-        self.members().into_iter().map(|id| (id, self.world.clock(id).read(now_ns))).collect()
+        self.world.members().map(|id| (id, self.world.clock(id).read(now_ns))).collect()
     }
 
     // Clients.
 
     fn think(&mut self, client: u64) {
-        if self.phase == Phase::Chaos {
+        if self.phase == Phase::Chaos && client != OPERATOR {
             let wait = self.random.below(self.swarm.work.think_ns_max);
             self.alarm(wait, Alarm::Client(client));
         }
     }
 
+    /// Somebody who can be asked: mostly a member, now and then one of the past or the future.
     fn a_member(&mut self) -> Option<MemberId> {
-        let up: Vec<_> = self.members().into_iter().filter(|id| self.world.is_up(*id)).collect();
+        let (all, servants) = (self.members(), self.servants());
+        let strangers = self.phase == Phase::Chaos && self.random.chance(1, 16);
+        let able = |id: &MemberId| self.world.is_up(*id) && (strangers || servants.contains(id));
+        let up: Vec<_> = all.into_iter().filter(able).collect();
         (!up.is_empty()).then(|| *self.random.pick(&up))
-    }
-
-    /// Mostly who leads: the others cannot pass on what they are asked, and let it wait for its timeout.
-    fn a_member_to_ask(&mut self) -> Option<MemberId> {
-        let leader = self.leases.leader().filter(|leader| self.world.is_up(*leader));
-        if leader.is_some() && self.random.chance(7, 8) { leader } else { self.a_member() }
     }
 
     fn client(&mut self, client: u64) {
         if self.phase == Phase::Calm {
             return;
         }
-        let Some(member) = self.a_member_to_ask() else { return self.think(client) };
+        let Some(member) = self.a_member() else { return self.think(client) };
         let request = self.generator.request(&self.history.model);
         self.ask(client, member, request);
     }
@@ -764,6 +863,9 @@ impl Run {
             return;
         }
         self.plan_fault();
+        if self.roster.is_quiet() {
+            return;
+        }
         let fault = pick(&mut self.random, &self.swarm.faults);
         // Who leads has most to lose.
         let leader = self.leases.leader().filter(|leader| self.world.is_up(*leader));
@@ -781,7 +883,13 @@ impl Run {
         let timeout = u64::try_from(self.swarm.election_timeout.as_nanos()).expect("a while");
         let while_ns = self.random.magnitude(MILLI, 4 * timeout);
         self.leases.disturbed(now_ns + while_ns);
+        if !matches!(fault, Fault::Image | Fault::RollBack) {
+            self.roster.trouble_until(now_ns + while_ns);
+        }
         match fault {
+            Fault::Wipe => self.wipe(id, torn),
+            Fault::Image => self.world.take_image(id),
+            Fault::RollBack => self.roll_back(),
             Fault::Crash => self.world.crash(id, torn),
             Fault::CrashAmid => {
                 let outputs = self.random.below(12);
@@ -860,8 +968,10 @@ impl Run {
                 self.world.network.heal();
                 self.world.network.quality = Quality::default();
             }
+            Alarm::Operate => self.operate(),
             Alarm::Look => {
                 self.alarm(LOOK_NS, Alarm::Look);
+                self.check_noticed()?;
                 let now_ns = self.world.now_ns();
                 if let Some(leader) = self.leases.leader() {
                     let now = self.world.clock(leader).read(now_ns);
@@ -888,6 +998,7 @@ impl Alarm {
             Self::Resume(id) => (5, id.0),
             Self::Heal => (6, 0),
             Self::Look => (7, 0),
+            Self::Operate => (8, 0),
         };
         kind << 56 | detail
     }
@@ -903,6 +1014,7 @@ impl Alarm {
             5 => Self::Resume(MemberId(detail)),
             6 => Self::Heal,
             7 => Self::Look,
+            8 => Self::Operate,
             _ => unreachable!("the run names its alarms itself"),
         }
     }
@@ -922,6 +1034,13 @@ impl Tally {
         self.expired += other.expired;
         self.refusals += other.refusals;
         self.snapshots += other.snapshots;
+        self.installed += other.installed;
+        self.changes += other.changes;
+        self.reigns += other.reigns;
+        self.wiped += other.wiped;
+        self.rolled_back += other.rolled_back;
+        self.noticed += other.noticed;
+        self.left_alone += other.left_alone;
     }
 }
 
@@ -930,7 +1049,8 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} steps, {} s, {} answered, {} refused, {} unknown, {} crashes, {} refusals to start, {} snapshots, \
-             {} watch responses, {} watchers resumed, {} leases expired",
+             {} installed, {} watch responses, {} watchers resumed, {} leases expired, {} reigns, \
+             {} changes of members, {} disks wiped, {} set back, {} noticed, {} left alone",
             self.steps,
             self.nanos / SECOND,
             self.answered,
@@ -939,9 +1059,16 @@ impl fmt::Display for Tally {
             self.crashes,
             self.refusals,
             self.snapshots,
+            self.installed,
             self.watched,
             self.resumed,
             self.expired,
+            self.reigns,
+            self.changes,
+            self.wiped,
+            self.rolled_back,
+            self.noticed,
+            self.left_alone,
         )
     }
 }

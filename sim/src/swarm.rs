@@ -17,8 +17,12 @@ use crate::world::Delays;
 /// A run, before it begins.
 #[derive(Clone, Debug)]
 pub struct Swarm {
-    /// How many members.
+    /// How many members there are at first.
     pub members: u64,
+    /// How often the operator changes the members, on average; zero: never.
+    pub operate_every_ns: u64,
+    /// Whether a change of members is refused that endangers the quorum.
+    pub strict_reconfig_check: bool,
     /// Cores of each member.
     pub shards: u16,
     /// How long faults and work go on.
@@ -70,6 +74,12 @@ pub enum Fault {
     Cut,
     /// The network becomes bad, or good again.
     Network,
+    /// A member crashes, and its disk is replaced by an empty one.
+    Wipe,
+    /// Somebody copies a disk.
+    Image,
+    /// A member crashes, and its disk is replaced by a copy that was made earlier.
+    RollBack,
 }
 
 /// What clients do.
@@ -137,10 +147,13 @@ impl Swarm {
     /// The run of a seed.
     pub fn from_seed(seed: u64) -> Self {
         let random = &mut Random::new(seed, 10);
-        let members = if random.chance(1, 3) { 3 } else { 1 };
+        let members = *random.pick(&[1, 1, 1, 1, 2, 3, 3, 3, 3, 3, 3, 5, 5, 5, 7, 3]);
         let election_timeout = Duration::from_millis(random.magnitude(100, 2000));
+        let operates = members > 1 && random.chance(1, 2) || random.chance(1, 8);
         Self {
             members,
+            operate_every_ns: if operates { random.magnitude(200 * MILLI, 8 * SECOND) } else { 0 },
+            strict_reconfig_check: random.chance(2, 3),
             shards: u16::try_from(random.between(1, 3)).expect("a few"),
             span_ns: random.magnitude(2 * SECOND, 120 * SECOND),
             delays: Delays {
@@ -154,7 +167,7 @@ impl Swarm {
                 double_one_in: one_in(random),
                 straggle_one_in: one_in(random),
             },
-            limits: limits(random),
+            limits: limits(random, members),
             election_timeout,
             auto_compaction: auto_compaction(random),
             fault_every_ns: if random.chance(1, 6) {
@@ -173,13 +186,15 @@ impl Swarm {
         let member = |id| Member {
             id: MemberId(id),
             name: format!("m{id}"),
-            peer_urls: Vec::new(),
+            peer_urls: vec![format!("http://m{id}:2380")],
             client_urls: Vec::new(),
         };
+        // Who comes later learns from the others who they are.
+        let begin = if id.0 <= self.members { self.members } else { 0 };
         Config {
             cluster: ClusterId(1),
             id,
-            members: (1..=self.members).map(member).collect(),
+            members: (1..=begin).map(member).collect(),
             seed: 0,
             election_timeout: self.election_timeout,
             heartbeat_interval: self.election_timeout / 10,
@@ -187,8 +202,8 @@ impl Swarm {
             client_urls: Vec::new(),
             lives: Lives::default(),
             force_new_cluster: false,
-            strict_reconfig_check: true,
-            learners_max: 1,
+            strict_reconfig_check: self.strict_reconfig_check,
+            learners_max: 2,
             auto_compaction: self.auto_compaction,
             limits: self.limits,
             version: "3.7.0".to_owned(),
@@ -204,12 +219,14 @@ fn size(random: &mut Random, low: u64, high: u64) -> usize {
     usize::try_from(random.magnitude(low, high)).expect("64 bits")
 }
 
-fn limits(random: &mut Random) -> Limits {
+fn limits(random: &mut Random, members: u64) -> Limits {
+    // A log that is short in memory is what makes followers need snapshots.
+    let memory_max = if members > 1 && random.chance(1, 2) { 4 << 10 } else { 1 << 20 };
     Limits {
         request_bytes_max: size(random, 16 << 10, 1 << 20),
         proposed_bytes_max: size(random, 4 << 10, 4 << 20),
-        log_memory_bytes: size(random, 1, 1 << 20),
-        log_needed_bytes_max: size(random, 1 << 10, 4 << 20),
+        log_memory_bytes: size(random, 1, memory_max),
+        log_needed_bytes_max: size(random, 1 << 10, 4 * memory_max),
         snapshot_in_flight_bytes: random.magnitude(1 << 10, 1 << 20),
         snapshot_bytes_per_second: random.magnitude(64 << 10, 256 << 20),
         quota_bytes: random.chance(1, 5).then(|| random.magnitude(8 << 10, 256 << 10)),
@@ -271,12 +288,16 @@ fn faults(random: &mut Random, members: u64) -> Vec<(Fault, u64)> {
         Fault::Stall,
         Fault::WriteError,
         Fault::Rot,
+        Fault::SnapshotRot,
         Fault::CrashAll,
         Fault::Partition,
         Fault::Cut,
         Fault::Network,
+        Fault::Wipe,
+        Fault::Image,
+        Fault::RollBack,
     ];
-    if members == 1 { some(random, &alone) } else { some(random, &together) }
+    if members < 2 { some(random, &alone) } else { some(random, &together) }
 }
 
 fn work(random: &mut Random) -> Work {

@@ -11,7 +11,8 @@ use cairn_engine::api::{Error, Request, Response, Route};
 use cairn_engine::config::Lives;
 use cairn_engine::event::{Event, Halt, Publication, ReadIndexAnswer};
 use cairn_engine::mvcc::View;
-use cairn_engine::peer::{Incarnation, Message};
+use cairn_engine::peer::{self, Incarnation, Message};
+use cairn_engine::raft;
 use cairn_engine::recovery::{RecoveryError, recover};
 use cairn_engine::shard::ShardConfig;
 use cairn_engine::wal::LogWrite;
@@ -83,6 +84,10 @@ struct Member {
     lives: u64,
     /// The starts that its disk knows of.
     known_lives: Vec<Incarnation>,
+    /// The disk as it was once, with the starts that it knew of.
+    image: Option<(Disk, Vec<Incarnation>)>,
+    /// Bytes to look for in entries on their way to this member, and what becomes of them, once.
+    forgery: Option<(Vec<u8>, Vec<u8>)>,
     process: Option<Process>,
     /// The replica of the process that crashed last.
     corpse: Option<Replica>,
@@ -190,6 +195,8 @@ impl World {
             disk: Disk::default(),
             lives: 0,
             known_lives: Vec::new(),
+            image: None,
+            forgery: None,
             process: None,
             corpse: None,
             stalled_until_ns: 0,
@@ -236,6 +243,56 @@ impl World {
 
     fn member(&mut self, id: MemberId) -> &mut Member {
         self.members.get_mut(&id).expect("a member of this world")
+    }
+
+    /// Whether there is a member of that name, running or not.
+    pub fn has(&self, id: MemberId) -> bool {
+        self.members.contains_key(&id)
+    }
+
+    /// Takes a member's disk away and gives it an empty one; it is down.
+    pub fn wipe(&mut self, id: MemberId) {
+        let member = self.member(id);
+        assert!(member.process.is_none(), "the disk of a process is its own");
+        member.disk = Disk::default();
+        member.known_lives.clear();
+    }
+
+    /// Copies a member's disk, as a crash would leave it.
+    pub fn take_image(&mut self, id: MemberId) {
+        let member = self.member(id);
+        let mut disk = member.disk.clone();
+        disk.crash(Torn::Nothing, &mut Random::new(0, 4));
+        member.image = Some((disk, member.known_lives.clone()));
+    }
+
+    /// The starts that the copy of a member's disk knows of, if there is one.
+    pub fn image_lives(&self, id: MemberId) -> Option<&[Incarnation]> {
+        self.members[&id].image.as_ref().map(|(_, lives)| lives.as_slice())
+    }
+
+    /// Gives a member the copy of its disk in place of its disk; it is down.
+    pub fn roll_back(&mut self, id: MemberId) {
+        let member = self.member(id);
+        assert!(member.process.is_none(), "the disk of a process is its own");
+        (member.disk, member.known_lives) = member.image.clone().expect("there is a copy");
+    }
+
+    /// The present start of a member, or its last.
+    pub fn incarnation(&self, id: MemberId) -> Incarnation {
+        self.members[&id].known_lives.last().copied().unwrap_or_default()
+    }
+
+    /// Lets a member start with other settings next time.
+    pub fn reconfigure(&mut self, id: MemberId, change: impl FnOnce(&mut Config)) {
+        change(&mut self.member(id).config);
+    }
+
+    /// Lets the memory of a member err, once: where the entries that it receives say one thing, it reads another, and
+    /// no checksum tells. Both are equally long.
+    pub fn forge(&mut self, id: MemberId, from: &[u8], to: &[u8]) {
+        assert_eq!(from.len(), to.len(), "an error of memory changes no lengths");
+        self.member(id).forgery = Some((from.to_vec(), to.to_vec()));
     }
 
     /// Starts a member from what its disk holds.
@@ -438,7 +495,9 @@ impl World {
             | Happening::ToShard(life, _, _)
             | Happening::LogWritten(life)
             | Happening::SnapshotWritten(life) => Some(*life),
-            Happening::Deliver(message) => Some(self.life(message.to)),
+            // Nobody may be there yet.
+            Happening::Deliver(message) if self.has(message.to) => Some(self.life(message.to)),
+            Happening::Deliver(_) => None,
             Happening::Alarm(name) => {
                 self.observed.push_back(Observation::Alarm(*name));
                 None
@@ -482,9 +541,37 @@ impl World {
                 self.member(life.member).disk.complete_part();
                 self.step_replica(life, Input::SnapshotWritten);
             }
-            Happening::Deliver(message) => self.step_replica(life, Input::Message(message)),
+            Happening::Deliver(message) => {
+                let message = self.misread(message);
+                self.step_replica(life, Input::Message(message));
+            }
             Happening::Alarm(_) => {}
         }
+    }
+
+    /// The message as its receiver reads it.
+    fn misread(&mut self, mut message: Message) -> Message {
+        let member = self.member(message.to);
+        let Some((from, to)) = &member.forgery else { return message };
+        let peer::Body::Raft { body: raft::message::Body::Append { entries, .. }, .. } =
+            &mut message.body
+        else {
+            return message;
+        };
+        let mut forged = false;
+        for entry in entries.iter_mut() {
+            let place = entry.data.windows(from.len()).position(|window| window == from);
+            if let Some(place) = place {
+                let mut data = entry.data.to_vec();
+                data[place..place + to.len()].copy_from_slice(to);
+                *entry = raft::Entry::new(entry.index, entry.term, entry.kind, data.into());
+                forged = true;
+            }
+        }
+        if forged {
+            member.forgery = None;
+        }
+        message
     }
 
     fn is_stalled(&self, life: Life) -> bool {
@@ -593,6 +680,7 @@ impl World {
     }
 
     fn carry_out(&mut self, life: Life, output: Output) {
+        let id = life.member;
         match output {
             Output::Send(message) => {
                 for delay_ns in self.network.fate(&message) {
@@ -623,7 +711,14 @@ impl World {
                 self.observed.push_back(Observation::Published(life.member, publication));
             }
             Output::ReadIndex(answer) => self.answer_read(life, answer),
-            Output::Peers(_) | Output::Known(_) => {}
+            Output::Peers(_) => {}
+            Output::Known(life) => {
+                // What is before it can be forgotten.
+                let lives = &mut self.member(id).known_lives;
+                if let Some(place) = lives.iter().position(|known| *known == life) {
+                    drop(lives.drain(..place));
+                }
+            }
             Output::Event(event) => self.observed.push_back(Observation::Event(life.member, event)),
             Output::Halt(halt) => {
                 self.observed.push_back(Observation::Halted(life.member, halt));

@@ -44,6 +44,8 @@ pub struct Incarnation(pub u64);
 impl Incarnation {
     /// None: a member that was never started, or whose disk is not to be counted on.
     pub const NONE: Self = Self(0);
+    /// That of a member whose disk is known to be lost: none that it has is this one.
+    pub const FORGOTTEN: Self = Self(u64::MAX);
 
     /// Whether this is one.
     pub const fn is_some(self) -> bool {

@@ -205,7 +205,9 @@ impl Leader {
                 let covered = core.log.covered().index;
                 let agree = core.log.may_agree(hint.index, hint.term);
                 if progress.rejected(*prev, hint.index, agree.index) {
-                    if hint.index < covered || *prev <= covered {
+                    // Who holds the place and may not promise it says from where to go on.
+                    let lacks_prev = hint.index <= *prev;
+                    if hint.index < covered || *prev <= covered && lacks_prev {
                         want_snapshot(core, message.from, progress);
                     } else {
                         send_appends(core, now, message.from, progress);
@@ -345,10 +347,10 @@ impl Leader {
         }
     }
 
-    /// Notes that a member was not brought a snapshot.
-    pub(super) fn snapshot_failed(&mut self, peer: MemberId) {
+    /// Notes that a member was brought a snapshot, or not.
+    pub(super) fn snapshot_ended(&mut self, peer: MemberId, covers: Index) {
         if let Some(progress) = self.progress.get_mut(&peer) {
-            progress.snapshot_failed();
+            progress.snapshot_ended(covers);
         }
     }
 

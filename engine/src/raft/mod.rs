@@ -173,6 +173,10 @@ impl fmt::Debug for Entry {
     }
 }
 
+/// In place of a vote, in this term and all that follow: this member's vote is not to be had, because it does not know
+/// to whom it was promised.
+pub const FORFEITED: MemberId = MemberId(u64::MAX);
+
 /// What a member must never forget (R5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
@@ -601,10 +605,10 @@ impl Raft {
         }
     }
 
-    /// Notes that a member was not brought a snapshot.
-    pub fn snapshot_failed(&mut self, peer: MemberId) {
+    /// Notes that a member was brought a snapshot that covers the log up to `covers`, or none if that is zero.
+    pub fn snapshot_ended(&mut self, peer: MemberId, covers: Index) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.snapshot_failed(peer);
+            leader.snapshot_ended(peer, covers);
         }
     }
 
@@ -641,6 +645,18 @@ impl Raft {
         self.core.hard_state.commit = place.index;
         self.core.membership = membership;
         self.accept_up_to_commit();
+    }
+
+    /// Votes for nobody, from now on and after a restart, until [`Raft::regain_vote`].
+    pub fn forfeit_vote(&mut self) {
+        self.core.hard_state.vote = FORFEITED;
+    }
+
+    /// Votes again; in this term for none but its leader, if there is one.
+    pub fn regain_vote(&mut self) {
+        if self.core.hard_state.vote == FORFEITED {
+            self.core.hard_state.vote = self.core.leader;
+        }
     }
 
     /// What must become durable since the last call: a new term or vote, and entries.

@@ -127,10 +127,11 @@ impl Progress {
         matches!(self.pace, Pace::Snapshot)
     }
 
-    /// Notes that the snapshot did not arrive: find out anew what the member has.
-    pub(super) fn snapshot_failed(&mut self) {
+    /// Notes that nothing is on its way any more: find out anew what the member has. It has what the snapshot covers,
+    /// if it arrived, only not durably enough to say so: asked for less, it would be sent another one, and another.
+    pub(super) fn snapshot_ended(&mut self, covers: Index) {
         if self.is_waiting_for_snapshot() {
-            self.probe_from(self.matched.next());
+            self.probe_from(covers.max(self.matched).next());
         }
     }
 
@@ -246,7 +247,7 @@ mod tests {
         assert!(!progress.rejected(Index(105), Index(104), Index(104)));
         progress.give_up_if_silent(NOW + Duration::from_secs(9), Duration::from_secs(1));
         assert!(progress.is_waiting_for_snapshot());
-        progress.snapshot_failed();
+        progress.snapshot_ended(Index(0));
         assert_eq!((progress.next(), progress.may_send(Index(200), 64)), (Index(101), true));
         progress.wait_for_snapshot();
         assert!(progress.accepted(NOW, Index(150)));

@@ -6,7 +6,9 @@ use core::time::Duration;
 use super::log::Log;
 use super::membership::Membership;
 use super::message::{Body, LogEnd, Message};
-use super::{Config, Durable, Entry, EntryKind, HardState, Index, Outgoing, ReadReady, Term};
+use super::{
+    Config, Durable, Entry, EntryKind, FORFEITED, HardState, Index, Outgoing, ReadReady, Term,
+};
 use crate::ids::MemberId;
 use crate::rng::Rng;
 
@@ -53,7 +55,9 @@ impl Core {
     pub(super) fn begin_term(&mut self, term: Term, vote: MemberId) {
         assert!(term > self.hard_state.term, "terms only go up (R5)");
         self.hard_state.term = term;
-        self.hard_state.vote = vote;
+        if vote.is_some() || self.hard_state.vote != FORFEITED {
+            self.hard_state.vote = vote;
+        }
         self.leader = MemberId::NONE;
     }
 

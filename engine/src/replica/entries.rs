@@ -104,7 +104,11 @@ impl Replica {
         };
         self.settle(waiter, kind, applied.outcome);
         if self.state.cluster.is_removed(self.config.id) {
-            self.halt(Halt::Removed);
+            // The others may not know yet that this is committed, and then they count this member's vote: a
+            // cluster of two that becomes one of one would have nobody to elect it. So it stays until one of them
+            // says that it is not needed, or for as long as anybody waits for an answer.
+            let timeout = self.config.request_timeout();
+            self.farewell.get_or_insert(self.now + timeout);
         }
     }
 

@@ -105,7 +105,7 @@ impl Replica {
         if self.leading.is_none() {
             return;
         }
-        while !self.members.wishes.is_empty() && self.raft.may_change() {
+        while !self.members.wishes.is_empty() && self.may_change_members() {
             let Wished { wish, asker, .. } = self.members.wishes.pop_front().expect("there is one");
             self.grant_wish(&wish, asker);
         }
@@ -117,9 +117,14 @@ impl Replica {
         let is_to_mend = self.config.force_new_cluster
             || !self.members.forgotten.is_empty()
             || somebody_returns();
-        if is_to_mend && self.raft.may_change() {
+        if is_to_mend && self.may_change_members() {
             self.mend_membership();
         }
+    }
+
+    /// Whether a change can be planned: none is under way, and the state holds all that were made.
+    fn may_change_members(&self) -> bool {
+        self.raft.may_change() && self.applied.index == self.raft.hard_state().commit
     }
 
     fn grant_wish(&mut self, wish: &Wish, asker: Asker) {
@@ -232,10 +237,12 @@ impl Replica {
             let change = Command::Members(Change::Only(own));
             return self.mend(&Membership::new([own]), &change);
         }
-        let is_other = |(id, life): &(&MemberId, &Incarnation)| {
-            cluster.incarnation(**id) != **life && cluster.membership().is_voter(**id)
-        };
-        if let Some((&id, _)) = self.members.forgotten.iter().find(is_other)
+        // What is noted of a start that is known by now, or of one that does not vote, has been seen to: it must not
+        // be held against the next start.
+        self.members.forgotten.retain(|id, life| {
+            cluster.incarnation(*id) != *life && cluster.membership().is_voter(*id)
+        });
+        if let Some((&id, _)) = self.members.forgotten.first_key_value()
             && let Some((change, membership)) = cluster.plan_forget(id)
         {
             self.members.forgotten.remove(&id);

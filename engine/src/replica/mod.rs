@@ -122,6 +122,8 @@ pub struct Replica {
     leader_lost: Option<Time>,
     /// When it was last seen that a write to the log takes too long.
     stalled: Option<Time>,
+    /// This member was removed, and stops then at the latest.
+    farewell: Option<Time>,
     halted: bool,
     outputs: VecDeque<Output>,
     /// Answers that leave behind the next publication.
@@ -181,7 +183,9 @@ impl Replica {
         let hard_state = log.hard_state;
         let wal = Writer::new(wal_config, &log, last, rng.fork());
         let membership = state.cluster.membership().clone();
-        let blank = hard_state.term == Term(0) && last.0 == Index(0);
+        // One that never promised anything yet remembers nothing but that (T4).
+        let is_empty = hard_state.term == Term(0) && last.0 == Index(0);
+        let blank = is_empty || hard_state.vote == raft::FORFEITED;
         let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);
         if config.force_new_cluster {
@@ -224,6 +228,7 @@ impl Replica {
             leading: None,
             leader_lost: None,
             stalled: None,
+            farewell: None,
             halted: false,
             outputs: VecDeque::new(),
             replies: VecDeque::new(),
@@ -282,6 +287,7 @@ impl Replica {
             self.retry_deadline(),
             self.members.deadline(),
             self.publish_deadline(),
+            self.farewell,
             self.sender.deadline(&self.config.limits),
             self.installer.deadline(),
             self.leads_others().then_some(self.next_digest),
@@ -307,6 +313,9 @@ impl Replica {
     fn advance(&mut self) {
         if self.halted {
             return;
+        }
+        if self.farewell.is_some_and(|at| at <= self.now) {
+            return self.halt(Halt::Removed);
         }
         self.raft.wake(self.now);
         loop {

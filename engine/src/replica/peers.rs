@@ -21,7 +21,7 @@ use crate::event::{Event, Halt, Output};
 use crate::ids::MemberId;
 use crate::peer::{Body, Incarnation, Known, Message, Proposal, SnapshotPart};
 use crate::raft::message::{self as raft_message, LogEnd};
-use crate::raft::{Index, ReadToken, Term};
+use crate::raft::{FORFEITED, Index, ReadToken, Term};
 use crate::snapshot::{Position, SnapshotWriter};
 use crate::state_machine::AlarmKind;
 use crate::time::Time;
@@ -80,21 +80,50 @@ impl Replica {
         if body.is_from_leader() && term >= self.raft.hard_state().term {
             self.weigh(from, known);
         }
+        let brought = match &body {
+            raft_message::Body::Append { prev, entries, .. } => {
+                entries.last().map(|last| (*prev, LogEnd { index: last.index, term: last.term }))
+            }
+            _ => None,
+        };
         if self.trust.admits(&body) {
+            if !self.trust.asks_who_begins(&body) {
+                self.raft.forfeit_vote();
+            }
             let message = raft_message::Message { from, to: self.config.id, term, body };
             self.raft.step(self.now, message);
             // A request in the same turn must not be taken for one of a leader's that is none any more.
             self.follow_role();
         }
-        if self.trust == Trust::Blank && self.raft.hard_state().vote.is_some() {
+        let vote = self.raft.hard_state().vote;
+        if self.trust == Trust::Blank && vote.is_some() && vote != FORFEITED {
             // It voted among those who begin, so it is one of them (T1).
             self.trust = Trust::Sound;
+        }
+        if self.trust == Trust::Sound {
+            self.raft.regain_vote();
+        } else if let Some((prev, hint)) = brought
+            && self.raft.log().term_at(hint.index) == Some(hint.term)
+        {
+            // What may not be acknowledged is not counted, but the leader should go on behind it.
+            let (term, prev) = (self.raft.hard_state().term, prev.index);
+            let body = raft_message::Body::AppendRejected { prev, hint };
+            self.send(from, Body::Raft { term, body });
         }
     }
 
     /// Considers what a leader knows about this member.
     fn weigh(&mut self, leader: MemberId, known: Known) {
         let last = self.raft.log().last_index();
+        // Who knows that it was forgotten may promise (T3).
+        let known = match known {
+            Known::Settled { incarnation: Incarnation::FORGOTTEN, acknowledged }
+                if self.knows_that_it_was_forgotten() =>
+            {
+                Known::Settled { incarnation: self.config.lives.now, acknowledged }
+            }
+            Known::Settled { .. } | Known::Unsure => known,
+        };
         let trust = self.trust.hear(known, &self.config.lives, last);
         if trust == Trust::Lost {
             if self.trust != Trust::Lost {
@@ -104,6 +133,10 @@ impl Replica {
             self.send(leader, Body::Forgot { incarnation });
         }
         self.trust = trust;
+    }
+
+    fn knows_that_it_was_forgotten(&self) -> bool {
+        self.state.cluster.record(self.config.id).is_some_and(|record| record.returns)
     }
 
     /// Promises again if the log says that this member was forgotten, or knows it as it is (T3).
@@ -116,6 +149,7 @@ impl Replica {
         };
         if self.trust == Trust::Lost && knows(&self.state.cluster) == Some(true) {
             self.trust = Trust::Sound;
+            self.raft.regain_vote();
         }
     }
 
@@ -213,7 +247,13 @@ impl Replica {
     /// What this member knows of another, if it has applied an entry of its own term as leader.
     fn known_of(&self, member: MemberId) -> Known {
         if self.leading.is_some_and(|term| self.applied.term == term) {
-            let incarnation = self.state.cluster.incarnation(member);
+            let record = self.state.cluster.record(member);
+            let incarnation = match self.state.cluster.incarnation(member) {
+                Incarnation::NONE if record.is_some_and(|record| record.returns) => {
+                    Incarnation::FORGOTTEN
+                }
+                incarnation => incarnation,
+            };
             Known::Settled { incarnation, acknowledged: self.raft.acknowledged(member) }
         } else {
             Known::Unsure
@@ -287,10 +327,9 @@ impl Replica {
     }
 
     fn snapshot_ended(&mut self, ended: Option<Ended>) {
-        let Some(Ended { peer, bytes, arrived }) = ended else { return };
-        // If its acknowledgement is on its way, this only asks for it.
-        self.raft.snapshot_failed(peer);
-        self.event(Event::SnapshotSent { peer, bytes, arrived });
+        let Some(Ended { peer, covers, bytes }) = ended else { return };
+        self.raft.snapshot_ended(peer, covers.unwrap_or_default());
+        self.event(Event::SnapshotSent { peer, bytes, arrived: covers.is_some() });
     }
 
     fn hear_part(&mut self, from: MemberId, part: &SnapshotPart) {

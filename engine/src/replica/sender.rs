@@ -13,6 +13,7 @@ use crate::config::Limits;
 use crate::convert::to_u64;
 use crate::ids::MemberId;
 use crate::peer::SnapshotPart;
+use crate::raft::Index;
 use crate::raft::message::LogEnd;
 use crate::snapshot::SnapshotWriter;
 use crate::time::Time;
@@ -65,8 +66,9 @@ pub(super) struct Word {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) peer: MemberId,
+    /// What it covered, if it arrived.
+    pub(super) covers: Option<Index>,
     pub(super) bytes: u64,
-    pub(super) arrived: bool,
 }
 
 impl Sender {
@@ -111,8 +113,9 @@ impl Sender {
         let lost = sending.asked && word.offset == 0 && sending.received > 0;
         if word.done || lost {
             let bytes = sending.made;
+            let covers = word.done.then_some(sending.place.index);
             self.sendings.remove(&peer);
-            return Some(Ended { peer, bytes, arrived: word.done });
+            return Some(Ended { peer, covers, bytes });
         }
         sending.asked = false;
         sending.received(word.offset);
@@ -125,7 +128,7 @@ impl Sender {
         let (&peer, sending) = self.sendings.iter().find(|(_, sending)| silent(sending))?;
         let bytes = sending.made;
         self.sendings.remove(&peer);
-        Some(Ended { peer, bytes, arrived: false })
+        Some(Ended { peer, covers: None, bytes })
     }
 
     /// This member leads no more, or the peer is none any more.

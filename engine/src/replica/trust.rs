@@ -21,6 +21,10 @@
 //!   the membership that does not need it, and gives it back when it has caught up ([`members`](super::members)).
 //! - T3 It promises again only when its own log holds that change: then it votes for nobody who lacks it.
 //!
+//! - T4 Both states outlive a restart: while a member is not sound, the vote that is saved with its term is
+//!   [`FORFEITED`](crate::raft::FORFEITED), and who finds that at its start is blank. It is replaced before the first
+//!   promise is made, because a promise waits for everything that was handed to the log before it.
+//!
 //! The log is taken all the same, only not acknowledged.
 //!
 //! # Limits
@@ -53,7 +57,7 @@ impl Trust {
         let never_heard = incarnation == Incarnation::NONE;
         match self {
             Self::Lost => Self::Lost,
-            Self::Blank if never_heard || is_ours => Self::Sound,
+            Self::Blank if never_heard && acknowledged == Index(0) || is_ours => Self::Sound,
             Self::Sound if (never_heard || is_ours) && acknowledged <= last => Self::Sound,
             Self::Blank | Self::Sound => Self::Lost,
         }
@@ -78,14 +82,35 @@ impl Trust {
         }
     }
 
+    /// Whether a message is taken without a doubt: this member is sound, or it is one of those that begin a cluster
+    /// together.
+    pub(super) fn asks_who_begins(self, body: &Body) -> bool {
+        match body {
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. } => true,
+            Body::Append { .. }
+            | Body::AppendAccepted { .. }
+            | Body::AppendRejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow => self == Self::Sound,
+        }
+    }
+
     /// Whether to send a message, because it promises nothing, or what can be promised.
     pub(super) fn permits(self, body: &Body) -> bool {
         match body {
             Body::AppendAccepted { .. } => self == Self::Sound,
-            Body::PreVote { .. }
-            | Body::PreVoteReply { granted: true }
-            | Body::Vote { .. }
-            | Body::VoteReply { granted: true } => self != Self::Lost,
+            Body::PreVote { last } | Body::Vote { last, .. } => match self {
+                Self::Sound => true,
+                Self::Blank => last.index == Index(0),
+                Self::Lost => false,
+            },
+            Body::PreVoteReply { granted: true } | Body::VoteReply { granted: true } => {
+                self != Self::Lost
+            }
             Body::PreVoteReply { granted: false }
             | Body::VoteReply { granted: false }
             | Body::Append { .. }
@@ -124,6 +149,7 @@ mod tests {
             (Sound, says(7, 11), Lost),
             (Blank, Known::Unsure, Blank),
             (Blank, says(0, 0), Sound),
+            (Blank, says(0, 3), Lost),
             (Blank, says(7, 0), Sound),
             (Blank, says(4, 0), Lost),
             (Lost, says(0, 0), Lost),

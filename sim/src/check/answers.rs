@@ -15,6 +15,7 @@ use cairn_engine::api::etcdserverpb::{
     ResponseHeader, TxnResponse,
 };
 use cairn_engine::api::{Error, Request, Response};
+use cairn_engine::cluster::{Change, Wish};
 use cairn_engine::command::Command;
 use cairn_engine::raft::Index;
 use cairn_engine::range_stream::RangeStream;
@@ -66,6 +67,10 @@ pub struct Answers {
     hashes: BTreeMap<(i64, i64), u32>,
     /// Values of puts that were refused before they were proposed. No two puts have the same value.
     refused: BTreeSet<Bytes>,
+    /// Members whose addition was refused. No two members have the same id.
+    refused_members: BTreeSet<MemberId>,
+    /// Values of puts that are history.
+    put: BTreeSet<Bytes>,
 }
 
 const LINEARIZABLE: &str = "linearizability";
@@ -82,10 +87,18 @@ impl Answers {
         result: &Result<Response, Error>,
     ) -> Result<Outcome, Violation> {
         if let Err(
-            error @ (Error::Timeout | Error::LeaderChanged | Error::ContextDeadlineExceeded),
+            error @ (Error::Timeout
+            | Error::TimeoutDueToLeaderFail
+            | Error::TimeoutDueToConnectionLost
+            | Error::LeaderChanged
+            | Error::ContextDeadlineExceeded),
         ) = result
         {
-            let is_read = asked.command.is_none();
+            // These are told when the entry is known to be replaced, or was sent to nobody who could propose it.
+            if let Error::LeaderChanged | Error::ContextDeadlineExceeded = error {
+                self.refuse(asked);
+            }
+            let is_read = asked.command.is_none() && !matches!(asked.request, Request::Members(_));
             return Ok(if is_read { Outcome::Refused(*error) } else { Outcome::Unknown });
         }
         match (&asked.request, result) {
@@ -143,10 +156,10 @@ impl Answers {
                 | Request::Status
                 | Request::HashKv(_)
                 | Request::MemberList(_)
-                | Request::Members(_)
                 | Request::MoveLeader(_),
                 _,
             ) => {}
+            (Request::Members(wish), result) => return self.wish(history, asked, wish, result),
             (
                 Request::Put(_)
                 | Request::DeleteRange(_)
@@ -264,9 +277,7 @@ impl Answers {
             error @ (Error::NoSpace | Error::RequestTooLarge | Error::RequestTooManyRequests),
         ) = result
         {
-            if let Command::Put(put) = command {
-                self.refused.insert(put.value.clone());
-            }
+            self.refuse(asked);
             return Ok(Outcome::Refused(*error));
         }
         let alike: Vec<_> = history
@@ -278,12 +289,62 @@ impl Answers {
         Err(Violation::new(LINEARIZABLE, what))
     }
 
+    /// Remembers that something will never be done, if it can be told from all else.
+    fn refuse(&mut self, asked: &Asked) {
+        if let Some(Command::Put(put)) = &asked.command {
+            self.refused.insert(put.value.clone());
+        }
+        if let Request::Members(Wish::Add { id, .. }) = &asked.request {
+            self.refused_members.insert(*id);
+        }
+    }
+
+    /// The answer to a change of the members.
+    fn wish(
+        &mut self,
+        history: &mut History,
+        asked: &Asked,
+        wish: &Wish,
+        result: &Result<Response, Error>,
+    ) -> Result<Outcome, Violation> {
+        if let Err(error) = result {
+            self.refuse(asked);
+            return Ok(Outcome::Refused(*error));
+        }
+        let is_it = |change: &Change| match (wish, change) {
+            (Wish::Add { id, .. }, Change::Add(record)) => id.0 == record.id,
+            (Wish::Remove(id), Change::Remove(other))
+            | (Wish::Promote(id), Change::Promote(other)) => id == other,
+            (Wish::Update(id, urls), Change::Update(other, others)) => {
+                (id, urls) == (other, others)
+            }
+            _ => false,
+        };
+        let to = history.applied(asked.member);
+        for (index, entry) in history.between(asked.floor, to) {
+            if let Some(Command::Members(change)) = &entry.command
+                && !entry.claimed
+                && is_it(change)
+            {
+                entry.claimed = true;
+                return Ok(Outcome::Answered(Some(index)));
+            }
+        }
+        Err(Violation::new(LINEARIZABLE, format!("nothing up to {to} did {asked:?}: {result:?}")))
+    }
+
     /// An entry became history.
     ///
     /// # Errors
     /// If whoever asked for it was told that it would not.
     pub fn committed(&mut self, index: Index, entry: &Committed) -> Result<(), Violation> {
+        if let Some(Command::Members(Change::Add(record))) = &entry.command {
+            let refused = self.refused_members.contains(&MemberId(record.id));
+            ensure(!refused, "refused", || format!("{index} adds {record:?}, which was refused"))?;
+        }
         let Some(Command::Put(put)) = &entry.command else { return Ok(()) };
+        let fresh = put.value.is_empty() || self.put.insert(put.value.clone());
+        ensure(fresh, "exactly once", || format!("{index} is {put:?} once more"))?;
         let refused = !put.value.is_empty() && self.refused.contains(&put.value);
         ensure(!refused, "refused", || format!("{index} is a put that was refused: {put:?}"))
     }

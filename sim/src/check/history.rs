@@ -8,11 +8,13 @@
 use core::fmt::Write as _;
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use cairn_engine::MemberId;
+use cairn_engine::Replica;
 use cairn_engine::api::mvccpb::KeyValue;
 use cairn_engine::api::mvccpb::event::EventType;
 use cairn_engine::api::{Error, KeyRange};
+use cairn_engine::cluster::Cluster;
 use cairn_engine::command::Command;
 use cairn_engine::event::Publication;
 use cairn_engine::peer::{self, Message};
@@ -49,6 +51,68 @@ pub struct History {
     digests: Digests,
     /// Hashes of history by index, as the first member had them that was asked.
     hashes: BTreeMap<Index, u32>,
+    /// The digest of the state and the members by index, as the first member had them that got there.
+    states: BTreeMap<Index, (u64, u64)>,
+    /// Who takes part from each index on, as the log says.
+    sets: BTreeMap<Index, Sets>,
+    /// The members as the log makes them.
+    cluster: Cluster,
+    /// Who said of an entry that it is durable.
+    holders: BTreeMap<(Index, Term), BTreeSet<MemberId>>,
+    /// What was passed on to a leader, by whom and under which number.
+    origins: BTreeSet<(MemberId, u64)>,
+}
+
+/// Who votes and who learns, read from the bytes in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sets {
+    /// Those who vote, or will.
+    pub voters: BTreeSet<MemberId>,
+    /// Those who voted before, while both must agree.
+    pub outgoing: BTreeSet<MemberId>,
+    /// Those who learn.
+    pub learners: BTreeSet<MemberId>,
+}
+
+impl Sets {
+    /// What a membership says.
+    pub fn of(membership: &Membership) -> Self {
+        let mut bytes = Vec::new();
+        membership.encode(&mut bytes);
+        let mut rest = &*bytes;
+        let mut set = || {
+            let count = prost::encoding::decode_varint(&mut rest).expect("just encoded");
+            (0..count).map(|_| MemberId(rest.get_u64_le())).collect()
+        };
+        Self { voters: set(), outgoing: set(), learners: set() }
+    }
+
+    /// Whether these are a majority of each set that must agree.
+    pub fn has_majority(&self, of: impl Fn(MemberId) -> bool) -> bool {
+        let halves = [&self.voters, &self.outgoing].into_iter().filter(|half| !half.is_empty());
+        let agrees =
+            |half: &BTreeSet<MemberId>| 2 * half.iter().filter(|id| of(**id)).count() > half.len();
+        halves.clone().count() > 0 && halves.into_iter().all(agrees)
+    }
+
+    /// Everybody.
+    pub fn everybody(&self) -> BTreeSet<MemberId> {
+        self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
+    }
+
+    /// Whether a change may lead from here to there: one set of voters at a time, and both while they overlap.
+    fn may_become(&self, next: &Self) -> bool {
+        if self.outgoing.is_empty() {
+            let place = |sets: &Self, id| (sets.voters.contains(&id), sets.learners.contains(&id));
+            let all: BTreeSet<_> = self.everybody().union(&next.everybody()).copied().collect();
+            let moved = all.into_iter().filter(|id| place(self, *id) != place(next, *id)).count();
+            let same = next.voters == self.voters && next.outgoing.is_empty();
+            moved <= 1 && (same || next.outgoing == self.voters)
+        } else {
+            let left = Self { outgoing: BTreeSet::new(), ..self.clone() };
+            *next == left
+        }
+    }
 }
 
 /// An entry of history.
@@ -99,6 +163,8 @@ struct Member {
     /// What it said to others to be durable, unless its log was cut since.
     promised: BTreeMap<Index, Term>,
     hard_state: HardState,
+    /// What it knew to be committed, in this life.
+    commit: Index,
     /// A leader's snapshot took the place of its state since it published last.
     installed: bool,
 }
@@ -111,6 +177,22 @@ struct Digests {
 }
 
 impl History {
+    /// Nothing has happened to a cluster of these members.
+    pub fn new(cluster: Cluster) -> Self {
+        let sets = BTreeMap::from([(Index(0), Sets::of(cluster.membership()))]);
+        Self { cluster, sets, ..Self::default() }
+    }
+
+    /// The members as the log makes them.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Who takes part after an entry.
+    pub fn sets(&self, index: Index) -> &Sets {
+        self.sets.range(..=index).next_back().map(|(_, sets)| sets).expect("from the beginning on")
+    }
+
     /// The last index that anybody has applied.
     pub fn last(&self) -> Index {
         Index(u64::try_from(self.committed.len()).expect("64 bits"))
@@ -158,7 +240,7 @@ impl History {
     ) -> Result<(), Violation> {
         let (last, covered) = (self.last(), log.covered().index);
         let member = self.members.entry(id).or_default();
-        member.applied = None;
+        (member.applied, member.commit) = (None, hard_state.commit);
         let before = core::mem::replace(&mut member.hard_state, hard_state);
         ensure(hard_state.term >= before.term, "durable term", || {
             format!("member {} was in {before:?} and restarts in {hard_state:?}", id.0)
@@ -177,6 +259,14 @@ impl History {
         ensure(lost.is_none(), "durability", || {
             format!("member {} promised to keep {lost:?}, and restarts without", id.0)
         })
+    }
+
+    /// A member's disk is not the one that it was: it owes nothing any more but the votes that it gave.
+    pub fn forgot(&mut self, id: MemberId) {
+        self.members.insert(id, Member::default());
+        self.holders.values_mut().for_each(|holders| {
+            holders.remove(&id);
+        });
     }
 
     /// Objects unless a member's log holds history above what a snapshot covers, up to `to`.
@@ -253,6 +343,65 @@ impl History {
         self.check_holds(id, covered, owed, "leader completeness")
     }
 
+    /// Objects unless a majority voted for a member that leads; `membership` is what it counts by.
+    ///
+    /// # Errors
+    /// If it did not.
+    pub fn check_elected(
+        &self,
+        id: MemberId,
+        term: Term,
+        membership: &Membership,
+    ) -> Result<(), Violation> {
+        let sets = Sets::of(membership);
+        let voted = |voter| voter == id || self.votes.get(&(voter, term)) == Some(&id);
+        ensure(sets.has_majority(voted), "elected by a majority", || {
+            let votes: Vec<_> = self.votes.iter().filter(|((_, at), _)| *at == term).collect();
+            format!("member {} leads term {term} with {votes:?} of {sets:?}", id.0)
+        })
+    }
+
+    /// Objects unless a member that has applied `applied` agrees with all others about the state and the members.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check_agreement(
+        &mut self,
+        id: MemberId,
+        applied: Index,
+        replica: &Replica,
+    ) -> Result<(), Violation> {
+        let (state, raft) = (replica.state(), replica.raft());
+        let mut members = Vec::new();
+        state.cluster.encode(&mut members);
+        let mut hasher = Hasher::default();
+        hasher.bytes(&members);
+        let seen = (state.digest, hasher.finish());
+        let first = *self.states.entry(applied).or_insert(seen);
+        ensure(applied == Index(0) || first == seen, "digest", || {
+            format!("member {} is {seen:x?} at {applied}, another was {first:x?}", id.0)
+        })?;
+        let commit = raft.hard_state().commit;
+        if commit <= self.last() && commit > Index(0) {
+            let (sets, expected) = (Sets::of(raft.membership()), self.sets(commit));
+            ensure(sets == *expected, "membership", || {
+                format!("member {} counts {sets:?} at {commit}, not {expected:?}", id.0)
+            })?;
+        }
+        let member = self.members.entry(id).or_default();
+        let before = core::mem::replace(&mut member.commit, commit);
+        ensure(before <= commit, "commit", || {
+            format!("member {} takes back {before}, to {commit}", id.0)
+        })?;
+        let same = applied != self.last() || applied == Index(0) || state.cluster == self.cluster;
+        ensure(same, "membership", || {
+            format!(
+                "member {} knows {:?} at {applied}, not {:?}",
+                id.0, state.cluster, self.cluster
+            )
+        })
+    }
+
     /// Whether nobody began to lead a later term.
     pub fn is_newest_leader(&self, term: Term) -> bool {
         self.leaders.range(term.next()..).next().is_none()
@@ -281,6 +430,7 @@ impl History {
                     if member.promised.insert(*index, *term) == Some(*term) {
                         break;
                     }
+                    self.holders.entry((*index, *term)).or_default().insert(*from);
                 }
                 member.hard_state.term = member.hard_state.term.max(*term);
                 Ok(())
@@ -349,14 +499,19 @@ impl History {
             let what = format!("member {} applied {index}, which nobody saw in its log", id.0);
             return Err(Violation::new("state machine safety", what));
         };
+        self.check_quorum(index, term)?;
         let known = &self.entries[&(index, term)];
         let (mut answer, mut events, mut ended) = (None, Vec::new(), BTreeSet::new());
         let mut origin = None;
+        let mut membership = None;
         let data = match known.kind {
             EntryKind::Empty => None,
             EntryKind::Command => Some(known.data.clone()),
             EntryKind::Membership => match Membership::from_entry(known.data.clone()) {
-                Some((_, context)) => Some(context).filter(|context| !context.is_empty()),
+                Some((next, context)) => {
+                    membership = Some(next);
+                    Some(context).filter(|context| !context.is_empty())
+                }
                 None => return Err(Violation::new("apply", format!("{index} is no membership"))),
             },
         };
@@ -365,6 +520,12 @@ impl History {
             Some(data) => match Command::decode(data) {
                 Ok((stamp, command)) => {
                     origin = stamp.origin.map(|origin| origin.member);
+                    let once = stamp
+                        .origin
+                        .is_none_or(|origin| self.origins.insert((origin.member, origin.number)));
+                    ensure(once, "exactly once", || {
+                        format!("{index} is {command:?} of {:?} once more", stamp.origin)
+                    })?;
                     let may_end =
                         matches!(command, Command::LeaseExpire(_) | Command::LeaseRenew(_));
                     let leases = |model: &Model| -> BTreeSet<i64> {
@@ -392,8 +553,48 @@ impl History {
             events: self.model.events().len(),
             digest: self.digests.of(&self.model),
         };
+        self.follow_members(index, command.as_ref(), membership)?;
         let claimed = false;
         self.committed.push(Committed { term, command, answer, ended, moment, origin, claimed });
+        Ok(())
+    }
+
+    /// Objects unless a majority said that an entry is durable, before anybody applied it.
+    fn check_quorum(&self, index: Index, term: Term) -> Result<(), Violation> {
+        let sets = self.sets(index.prev());
+        let holders = self.holders.get(&(index, term));
+        // What a leader says to itself is not seen.
+        let leads = |id: MemberId| {
+            self.leaders.range(term..).any(|(_, leader)| leader.id == id)
+                && self.members.get(&id).is_some_and(|m| m.log.get(&index) == Some(&term))
+        };
+        let holds = |id| leads(id) || holders.is_some_and(|holders| holders.contains(&id));
+        ensure(sets.has_majority(holds), "commit by a majority", || {
+            format!("{index} of term {term} is applied, held by {holders:?} of {sets:?}")
+        })
+    }
+
+    /// Follows what an entry says about the members.
+    fn follow_members(
+        &mut self,
+        index: Index,
+        command: Option<&Command>,
+        membership: Option<Membership>,
+    ) -> Result<(), Violation> {
+        let change = match command {
+            Some(Command::Members(change)) => Some(change.clone()),
+            _ => None,
+        };
+        if let Some(membership) = &membership {
+            let (sets, next) = (self.sets(index.prev()), Sets::of(membership));
+            ensure(sets.may_become(&next), "one change at a time", || {
+                format!("{index} leads from {sets:?} to {next:?}")
+            })?;
+            self.sets.insert(index, next);
+        }
+        if change.is_some() || membership.is_some() {
+            self.cluster.apply(change, membership);
+        }
         Ok(())
     }
 

@@ -89,7 +89,10 @@ impl Leases {
 
     fn ended(&mut self, lease: i64, now: &BTreeMap<MemberId, Time>) -> Result<(), Violation> {
         let Some(promise) = self.promises.remove(&lease) else { return Ok(()) };
-        let fastest = now.iter().map(|(member, now)| now.since(promise.asked[member])).max();
+        // A member that came later led nobody before.
+        let passed =
+            |(member, now): (&MemberId, &Time)| Some(now.since(*promise.asked.get(member)?));
+        let fastest = now.iter().filter_map(passed).max();
         let passed_ms =
             fastest.map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX));
         let promised_ms = u64::try_from(promise.ttl).unwrap_or(0).saturating_mul(1000);

@@ -139,6 +139,7 @@ impl Seen {
             | Command::LeaseRevoke(_)
             | Command::LeaseRenew(_)
             | Command::LeaseExpire(_)
+            | Command::Members(_)
             | Command::Tick => {}
         }
     }

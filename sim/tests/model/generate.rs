@@ -328,6 +328,7 @@ impl Resolve for Command {
             | Self::LeaseRenew(_)
             | Self::LeaseExpire(_)
             | Self::Alarm(_)
+            | Self::Members(_)
             | Self::Tick) => other,
         }
     }

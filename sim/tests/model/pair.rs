@@ -36,11 +36,11 @@ impl Pair {
         }
         // What is applied came out of the log.
         let encoded = command.encode(ClusterTime(time_ms));
-        let (time, decoded) = Command::decode(encoded).expect("it was just encoded");
-        assert_eq!((time, &decoded), (ClusterTime(time_ms), &command));
+        let (stamp, decoded) = Command::decode(encoded).expect("it was just encoded");
+        assert_eq!((stamp, &decoded), (ClusterTime(time_ms).into(), &command));
 
         let first_new = self.model.events().len();
-        let Applied { outcome, changes } = self.state.apply(time, decoded);
+        let Applied { outcome, changes } = self.state.apply(stamp.time, decoded);
         let (expected, events) = self.model.apply(time_ms, &command);
         let revision = self.state.store.revision();
         assert_eq!(outcome.map(|outcome| answer(outcome, revision)), expected);
@@ -102,6 +102,7 @@ fn check(command: &Command) -> Result<(), Error> {
         | Command::LeaseRenew(_)
         | Command::LeaseExpire(_)
         | Command::Alarm(_)
+        | Command::Members(_)
         | Command::Tick => Ok(()),
     }
 }
@@ -137,6 +138,11 @@ fn answer(outcome: Outcome, revision: i64) -> Answer {
         | Response::LeaseTimeToLive(_)
         | Response::LeaseLeases(_)
         | Response::MemberList(_)
+        | Response::MemberAdd(_)
+        | Response::MemberRemove(_)
+        | Response::MemberUpdate(_)
+        | Response::MemberPromote(_)
+        | Response::MoveLeader(_)
         | Response::Status(_)
         | Response::Defragment(_)
         | Response::Hash(_)

@@ -1,11 +1,11 @@
 //! Snapshots of random states: what was written is read, and what was damaged is refused.
 
-use cairn_engine::ClusterId;
 use cairn_engine::command::Command;
 use cairn_engine::raft::{Index, Term};
 use cairn_engine::snapshot::{Position, Reader, SnapshotError, SnapshotWriter};
 use cairn_engine::state_machine::StateMachine;
 use cairn_engine::wal::Lsn;
+use cairn_engine::{ClusterId, MemberId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index as Place;

@@ -1,0 +1,337 @@
+//! The members of a run: who comes, who goes, whose disk is lost, and who is left alone in the end.
+//!
+//! Nothing impossible may be asked. What no protocol can give, and so is left out:
+//!
+//! - A cluster of which no majority of the disks is sound is lost; so a disk is lost only if enough others are not, and
+//!   while one is, nobody changes the members.
+//! - Blank disks that are a majority of those who begin are a new cluster, whoever else there is: nobody can tell them
+//!   from one.
+//! - A disk that was set back does not know it until somebody says so, and promises anew what it promised before. So
+//!   nothing else happens from then until the cluster has noticed, and it must notice soon.
+
+use std::collections::BTreeSet;
+
+use cairn_engine::MemberId;
+use cairn_engine::api::Request;
+use cairn_engine::cluster::Wish;
+use cairn_engine::raft::Index;
+use cairn_engine::recovery::recover;
+
+use super::{Alarm, MILLI, Phase, Run, SECOND};
+use crate::check::{Violation, ensure};
+use crate::clock::Clock;
+use crate::disk::Torn;
+
+/// What is known about the members beside what the log says.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    /// The last id that was given.
+    last: u64,
+    /// Whose disk is not the one that made their promises, until the cluster counts on them anew.
+    unsound: BTreeSet<MemberId>,
+    /// Who stays down.
+    pub(super) banished: BTreeSet<MemberId>,
+    /// Whoever is left, when all others are out of reach for ever.
+    pub(super) core: Option<BTreeSet<MemberId>>,
+    /// When the operator last wanted something.
+    wished_ns: u64,
+    /// When the last trouble ends, as far as it is planned.
+    trouble_ns: u64,
+    /// A disk was set back, and by then the cluster must have noticed.
+    notice_by_ns: Option<u64>,
+}
+
+/// More members than this are not added.
+const MEMBERS_MAX: usize = 7;
+/// Whoever asks for changes of the members, as a client.
+pub(super) const OPERATOR: u64 = u64::MAX;
+
+impl Roster {
+    pub(super) fn new(members: u64) -> Self {
+        Self { last: members, ..Self::default() }
+    }
+
+    /// Whether somebody's disk was lost, and the cluster has not got over it.
+    pub(super) fn is_unsound(&self, id: MemberId) -> bool {
+        self.unsound.contains(&id)
+    }
+
+    /// Whether the cluster has to get over the loss of a disk.
+    pub(super) fn is_troubled(&self) -> bool {
+        !self.unsound.is_empty()
+    }
+
+    /// Notes that trouble lasts until then.
+    pub(super) fn trouble_until(&mut self, ns: u64) {
+        self.trouble_ns = self.trouble_ns.max(ns);
+    }
+
+    /// Whether nothing may happen but what has.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.notice_by_ns.is_some()
+    }
+}
+
+impl Run {
+    /// Those who take part now, as the log says.
+    pub(super) fn everybody(&self) -> BTreeSet<MemberId> {
+        self.history.sets(self.history.last()).everybody()
+    }
+
+    /// Those who must serve: everybody, or whoever is left.
+    pub(super) fn servants(&self) -> BTreeSet<MemberId> {
+        self.roster.core.clone().unwrap_or_else(|| self.everybody())
+    }
+
+    pub(super) fn plan_operation(&mut self) {
+        if self.swarm.operate_every_ns > 0 {
+            let wait = self.random.magnitude(MILLI, 2 * self.swarm.operate_every_ns);
+            self.alarm(wait, Alarm::Operate);
+        }
+    }
+
+    /// Changes the members somehow.
+    pub(super) fn operate(&mut self) {
+        if self.phase == Phase::Calm {
+            return;
+        }
+        self.plan_operation();
+        let waits = self.questions.values().any(|question| question.client == OPERATOR);
+        if !self.roster.unsound.is_empty() || waits {
+            return;
+        }
+        let Some(asked) = self.a_member() else { return };
+        let sets = self.history.sets(self.history.last()).clone();
+        let everybody: Vec<_> = sets.everybody().into_iter().collect();
+        let learners: Vec<_> = sets.learners.iter().copied().collect();
+        let somebody = *self.random.pick(&everybody);
+        let request = match self.random.below(10) {
+            0 | 1 if everybody.len() < MEMBERS_MAX => {
+                // Whoever is to vote with one other has to be there.
+                let learner = self.random.chance(1, 2) || sets.voters.len() == 1;
+                let id = self.new_member();
+                let peer_urls = vec![format!("http://m{}:2380", id.0)];
+                Request::Members(Wish::Add { id, peer_urls, learner })
+            }
+            2 | 3 => {
+                let id = if learners.is_empty() { somebody } else { *self.random.pick(&learners) };
+                Request::Members(Wish::Promote(id))
+            }
+            4..=6 => {
+                let down = everybody.iter().copied().find(|id| !self.world.is_up(*id));
+                let id = down.filter(|_| self.random.chance(1, 2)).unwrap_or(somebody);
+                let rest: Vec<_> = sets.voters.iter().filter(|voter| **voter != id).collect();
+                let cluster = self.history.cluster();
+                if rest.len() == 2 && rest.iter().any(|id| !cluster.incarnation(**id).is_some()) {
+                    return;
+                }
+                Request::Members(Wish::Remove(id))
+            }
+            7 => {
+                let port = self.random.between(2380, 2390);
+                let urls = vec![format!("http://m{}:{port}", somebody.0)];
+                Request::Members(Wish::Update(somebody, urls))
+            }
+            8 => Request::MoveLeader(MemberId::NONE),
+            _ => Request::MoveLeader(somebody),
+        };
+        self.roster.wished_ns = self.world.now_ns();
+        self.leases.disturbed(self.world.now_ns());
+        self.ask(OPERATOR, asked, request);
+    }
+
+    /// A member with an empty disk, that starts before it is added, or after.
+    fn new_member(&mut self) -> MemberId {
+        self.roster.last += 1;
+        let id = MemberId(self.roster.last);
+        let clock = Clock { offset_ns: self.random.below(1000 * SECOND), drift_ppm: 0 };
+        self.world.add_member(self.swarm.config(id), clock);
+        let wait = self.random.magnitude(MILLI, 8 * SECOND);
+        let at_once = self.random.chance(1, 3);
+        self.alarm(if at_once { 0 } else { wait }, Alarm::Restart(id));
+        id
+    }
+
+    /// The members changed: some disks count again, some members are gone.
+    pub(super) fn follow_members(&mut self) {
+        let cluster = self.history.cluster();
+        let (world, sets) = (&self.world, self.history.sets(self.history.last()));
+        self.roster.unsound.retain(|id| {
+            let Some(record) = cluster.record(*id) else { return false };
+            let known = cluster.incarnation(*id) == world.incarnation(*id);
+            !known || record.returns || !sets.outgoing.is_empty()
+        });
+        let noticed = sets.outgoing.is_empty()
+            && self.roster.unsound.iter().all(|id| !sets.voters.contains(id));
+        if noticed {
+            self.roster.notice_by_ns = None;
+        }
+    }
+
+    /// Objects if a disk was set back long ago and nobody has noticed.
+    ///
+    /// # Errors
+    /// If so.
+    pub(super) fn check_noticed(&self) -> Result<(), Violation> {
+        let late = self.roster.notice_by_ns.is_some_and(|by| by < self.world.now_ns());
+        ensure(!late, "trust", || {
+            format!("the disks of {:?} were set back, and nobody noticed", self.roster.unsound)
+        })
+    }
+
+    /// Whether a member's disk may be lost.
+    fn may_lose(&mut self, id: MemberId) -> bool {
+        let last = self.history.last();
+        let sets = self.history.sets(last).clone();
+        let timeout = self.swarm.config(MemberId(1)).request_timeout();
+        let wishes_ns = 2 * u64::try_from(timeout.as_nanos()).expect("a while");
+        let cluster = self.history.cluster();
+        let others = |other: MemberId| {
+            let is_known = cluster.incarnation(other).is_some();
+            other != id && is_known && !self.roster.unsound.contains(&other)
+        };
+        if !sets.has_majority(others)
+            || !sets.outgoing.is_empty()
+            || self.roster.is_quiet()
+            || self.roster.wished_ns > 0 && self.world.now_ns() < self.roster.wished_ns + wishes_ns
+        {
+            return false;
+        }
+        let originals: Vec<_> = (1..=self.swarm.members).map(MemberId).collect();
+        let blank =
+            originals.iter().filter(|other| **other == id || self.is_blank(**other)).count();
+        2 * blank < originals.len()
+    }
+
+    /// Whether a member's disk holds nothing.
+    fn is_blank(&mut self, id: MemberId) -> bool {
+        let config = self.swarm.config(id);
+        let mut disk = self.world.disk(id).clone();
+        recover(&mut disk, config.cluster, id).is_ok_and(|recovery| {
+            recovery.newest.index == Index(0) && recovery.log.entries.is_empty()
+        })
+    }
+
+    /// A member's disk is lost, if that is fair.
+    pub(super) fn wipe(&mut self, id: MemberId, torn: Torn) {
+        if !self.may_lose(id) {
+            return;
+        }
+        self.tally.wiped += 1;
+        self.world.crash(id, torn);
+        self.world.wipe(id);
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: MemberId) {
+        self.rot.remove(&id);
+        self.history.forgot(id);
+        if self.everybody().contains(&id) {
+            self.roster.unsound.insert(id);
+        }
+        let now_ns = self.world.now_ns();
+        self.trace.note(now_ns, || format!("the disk of {} is not what it was", id.0));
+    }
+
+    /// A member's disk is set back to a copy, if that is fair.
+    pub(super) fn roll_back(&mut self) {
+        let now_ns = self.world.now_ns();
+        let Some(leader) = self.leases.leader().filter(|id| self.world.is_up(*id)) else { return };
+        let settled = self.world.replica(leader).is_some_and(|replica| replica.raft().is_settled());
+        let everybody = self.everybody();
+        let all_up = everybody.iter().all(|id| self.world.is_up(*id));
+        let calm = now_ns > self.roster.trouble_ns + 3 * SECOND;
+        if !settled || !all_up || !calm || !self.roster.unsound.is_empty() {
+            return;
+        }
+        let cluster = self.history.cluster();
+        let is_old = |id: &MemberId| {
+            let lives = self.world.image_lives(*id);
+            let known = cluster.incarnation(*id);
+            known.is_some() && lives.is_some_and(|lives| !lives.contains(&known))
+        };
+        let able: Vec<_> =
+            everybody.iter().copied().filter(|id| *id != leader && is_old(id)).collect();
+        if able.is_empty() {
+            return;
+        }
+        let id = *self.random.pick(&able);
+        if !self.may_lose(id) {
+            return;
+        }
+        self.tally.rolled_back += 1;
+        self.world.crash(id, Torn::Nothing);
+        self.world.roll_back(id);
+        self.forget(id);
+        self.roster.notice_by_ns = Some(now_ns + self.patience_ns());
+        self.world.start(id);
+        // A learner promises nothing that counts.
+        if self.history.sets(self.history.last()).learners.contains(&id) {
+            self.roster.notice_by_ns = None;
+        }
+    }
+
+    /// All but a majority, whose links are whole, are out of reach for ever, each in its own way; the rest serves.
+    pub(super) fn leave_alone(&mut self) -> Result<(), Violation> {
+        let mut voters: Vec<_> =
+            self.history.sets(self.history.last()).voters.iter().copied().collect();
+        if voters.len() < 3 || self.random.chance(1, 3) {
+            return Ok(());
+        }
+        self.tally.left_alone += 1;
+        let spare = u64::try_from((voters.len() - 1) / 2).expect("a few");
+        for _ in 0..self.random.between(1, spare) {
+            let place = self.random.below(u64::try_from(voters.len()).expect("a few"));
+            voters.remove(usize::try_from(place).expect("a few"));
+        }
+        let mut core: BTreeSet<_> = voters.into_iter().collect();
+        for id in self.history.sets(self.history.last()).learners.clone() {
+            if self.random.chance(1, 2) {
+                core.insert(id);
+            }
+        }
+        let all = self.members();
+        self.trace.note(self.world.now_ns(), || format!("{core:?} are left alone"));
+        for outside in all.iter().copied().filter(|id| !core.contains(id)) {
+            if self.random.chance(1, 3) && self.world.is_up(outside) {
+                self.roster.banished.insert(outside);
+                self.world.crash(outside, Torn::Nothing);
+            }
+            for other in all.iter().copied().filter(|other| *other != outside) {
+                match self.random.below(if core.contains(&other) { 3 } else { 4 }) {
+                    0 => {
+                        self.world.network.cut(outside, other);
+                        self.world.network.cut(other, outside);
+                    }
+                    1 => self.world.network.cut(outside, other),
+                    2 => self.world.network.cut(other, outside),
+                    _ => {}
+                }
+            }
+        }
+        self.move_streams(&core);
+        self.roster.core = Some(core);
+        self.until("liveness", self.patience_ns(), Self::settled)?;
+        self.serve();
+        self.until("liveness", self.patience_ns(), Self::settled)?;
+        self.roster.core = None;
+        self.roster.banished.clear();
+        self.world.network.heal();
+        for id in self.everybody() {
+            self.start(id);
+        }
+        self.until("liveness", self.patience_ns(), Self::settled)
+    }
+
+    /// Watch clients of members that are out of reach go elsewhere.
+    pub(super) fn move_streams(&mut self, core: &BTreeSet<MemberId>) {
+        for client in 0..self.watchers.len() {
+            let away = |place: &mut super::Place| !core.contains(&place.member);
+            if let Some(place) = self.watchers[client].stream.take_if(away) {
+                let interrupted = self.watches.lost(place.stream);
+                self.watchers[client].interrupted.extend(interrupted);
+                self.reading.remove(&place.stream);
+            }
+        }
+    }
+}
