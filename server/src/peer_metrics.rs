@@ -207,8 +207,7 @@ fn round_trips(figures: &PeerFigures) -> Histogram {
     }
     let mut histogram = Histogram::default();
     histogram.set_sample_count(figures.round_trips.counts.iter().sum());
-    histogram
-        .set_sample_sum(core::time::Duration::from_nanos(figures.round_trips.sum_ns).as_secs_f64());
+    histogram.set_sample_sum(seconds(figures.round_trips.sum_ns));
     histogram.set_bucket(buckets);
     histogram
 }
