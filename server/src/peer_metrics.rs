@@ -3,6 +3,7 @@
 //! A family without a peer has no line, as in etcd: there is no peer whose number would be zero.
 
 use core::fmt;
+use core::time::Duration;
 use std::sync::Arc;
 
 use cairn_io::driver::{PeerCounters, PeerFigures};
@@ -193,27 +194,30 @@ impl fmt::Debug for PeerMetrics {
 
 /// The histogram in the form of Prometheus: each bucket holds those below it, too.
 fn round_trips(figures: &PeerFigures) -> Histogram {
-    let (mut below, mut bound_s) = (0, FIRST_BUCKET_S);
+    let (mut below, mut bound_ns) = (0, FIRST_BUCKET_NS);
     let (_, bounded) = figures.round_trips.counts.split_last().expect("a last one");
     let mut buckets = Vec::with_capacity(bounded.len());
     for count in bounded {
         below += count;
         let mut bucket = Bucket::default();
-        bucket.set_upper_bound(bound_s);
+        bucket.set_upper_bound(seconds(bound_ns));
         bucket.set_cumulative_count(below);
         buckets.push(bucket);
-        bound_s += bound_s;
+        bound_ns *= 2;
     }
     let mut histogram = Histogram::default();
     histogram.set_sample_count(figures.round_trips.counts.iter().sum());
-    histogram
-        .set_sample_sum(core::time::Duration::from_nanos(figures.round_trips.sum_ns).as_secs_f64());
+    histogram.set_sample_sum(seconds(figures.round_trips.sum_ns));
     histogram.set_bucket(buckets);
     histogram
 }
 
 /// The upper bound of the first bucket, see [`cairn_io::driver::RoundTrips`].
-const FIRST_BUCKET_S: f64 = 0.0001;
+const FIRST_BUCKET_NS: u64 = 100_000;
+
+fn seconds(nanoseconds: u64) -> f64 {
+    Duration::from_nanos(nanoseconds).as_secs_f64()
+}
 
 #[expect(
     clippy::as_conversions,

@@ -40,12 +40,19 @@ impl Follower {
     }
 
     /// The leader was not heard for an election timeout.
-    pub(super) fn wake(&mut self, core: &Core) -> Next {
+    ///
+    /// Learners never stand for election, nor does who will not vote any more. They ask all the same, and do not listen
+    /// to the answers: if one was removed while it was away, this is how it learns it.
+    pub(super) fn wake(&mut self, core: &mut Core, now: Time) -> Next {
         if may_campaign(core) {
             return Next::Campaign(Contest::PreVote);
         }
-        // Learners never stand for election: sleep until spoken to.
-        self.deadline = Time::from_nanos(u64::MAX);
+        (core.leader, self.heard) = (MemberId::NONE, None);
+        self.deadline = now + core.random_election_timeout();
+        let last = core.log.last();
+        for peer in core.membership.voters_but(core.config.id) {
+            core.send(peer, core.term().next(), Body::PreVote { last });
+        }
         Next::Stay
     }
 

@@ -415,7 +415,7 @@ impl Raft {
             return;
         }
         let next = match &mut self.role {
-            Role::Follower(follower) => follower.wake(&self.core),
+            Role::Follower(follower) => follower.wake(&mut self.core, now),
             Role::PreCandidate(candidate) | Role::Candidate(candidate) => candidate.wake(),
             Role::Leader(leader) => leader.wake(&mut self.core, now),
         };

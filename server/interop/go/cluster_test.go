@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -109,8 +111,9 @@ func (c *cluster) follower(t *testing.T) *server {
 // etcdctl runs etcdctl with all endpoints.
 func (c *cluster) etcdctl(t *testing.T, arguments ...string) result {
 	t.Helper()
-	arguments = append([]string{"--endpoints", strings.Join(c.endpoints(), ",")}, arguments...)
-	return c.members[0].etcdctl(t, "", arguments...)
+	command := exec.CommandContext(within(t), binaries.etcdctl, arguments...)
+	command.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+strings.Join(c.endpoints(), ","))
+	return run(t, command, "")
 }
 
 func TestAClientFollowsTheLeaders(t *testing.T) {
@@ -237,7 +240,7 @@ func TestAMemberComesAndGoes(t *testing.T) {
 			out = r.stdout
 			return r.code == 0
 		})
-		match := regexp.MustCompile(`^Member +([0-9a-f]+) added to cluster +([0-9a-f]+)\n`).FindStringSubmatch(out)
+		match := regexp.MustCompile(`^Member +([0-9a-f]+) added as learner to cluster +([0-9a-f]+)\n`).FindStringSubmatch(out)
 		if match == nil {
 			t.Fatalf("etcdctl said %q", out)
 		}

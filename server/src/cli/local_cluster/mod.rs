@@ -146,7 +146,10 @@ async fn serve(
         let (signal, word) = (pin!(signals.next()), pin!(next_word(&mut words)));
         match tokio::time::timeout(PERIOD, select(signal, word)).await {
             Ok(Either::Left((Signal::Terminate | Signal::Interrupt, _))) => break,
-            Ok(Either::Right((word, _))) => obey(&word, &mut members)?,
+            Ok(Either::Right((word, _))) => {
+                screen.typed();
+                obey(&word, &mut members)?;
+            }
             Ok(Either::Left((Signal::HangUp, _))) | Err(_) => {}
         }
     }

@@ -38,7 +38,7 @@ impl Screen {
             let up = match self.lines {
                 0 => String::new(),
                 // To the first line of the table, and away with what follows.
-                lines => format!("\x1b[{lines}A\x1b[J"),
+                lines => format!("\x1b[{lines}A\r\x1b[J"),
             };
             self.lines = table.lines().count();
             return print(&format!("{up}{table}"));
@@ -50,6 +50,11 @@ impl Screen {
                 *said = line;
             }
         }
+    }
+
+    /// A line was typed, and stands below the table.
+    pub(super) fn typed(&mut self) {
+        self.lines += 1;
     }
 
     /// Says that it is over.
@@ -141,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_at_most_four_digits_or_five() {
+    fn sizes_are_short() {
         for (bytes, text) in
             [(0, "0 B"), (10_239, "10239 B"), (10_240, "10 KiB"), (3 << 30, "3072 MiB")]
         {
