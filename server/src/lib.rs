@@ -9,6 +9,7 @@
 //! | [`serve`] | a member, from its configuration to its end |
 //! | [`accept`] | a connection: HTTP/2 or HTTP/1.1? |
 //! | [`grpc`] | etcd's gRPC services |
+//! | `recipes` | Lock and Election: calls that are made of other calls |
 //! | [`http1`] | health, version and metrics |
 //! | [`context`] | what the connections of a core share |
 //! | [`metrics`], [`notices`] | numbers and lines for operators |
@@ -29,6 +30,7 @@ pub mod identity;
 pub mod log;
 pub mod metrics;
 pub mod notices;
+mod recipes;
 pub mod serve;
 pub mod version;
 

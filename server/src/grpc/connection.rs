@@ -26,24 +26,26 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_engine::api::{Code, Error, Response};
+use cairn_io::clock::saturating_ns;
 use cairn_io::driver::Sink;
 use cairn_io::runtime::{Connection as Io, Runtime};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use h2::server::{Connection as H2, SendResponse};
 use h2::{Ping, PingPong, RecvStream};
+use http::HeaderMap;
 use http::request::Parts;
 use slab::Slab;
 
+use super::call::{self, Answers as _, Questions, Respond as _};
 use super::frame::{self, Messages};
-use super::method::{Kind, Method};
+use super::method::Method;
 use super::outflow::{Gauged, Outflow, Sender};
-use super::send::{Gone, Sending};
+use super::send::{Responding, Sending};
 use super::status::{Status, response_head};
+use super::timeout;
 use super::unary::{self, Asked};
-use super::{keep_alive, parts, watch};
 use crate::config::KeepAlive;
 use crate::context::Context as Server;
-use crate::version;
 
 /// Bytes that a client may send on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -206,7 +208,7 @@ impl<R: Runtime> Connection<R> {
         let message_bytes_max = self.server.limits().message_bytes_max;
         let unfinished_bytes = self.unfinished_bytes.clone();
         let mut receiving = Receiving::new(body, message_bytes_max, unfinished_bytes);
-        if method.row().kind == Kind::Unary {
+        if !call::needs_task(method) {
             let message = receiving.poll_only(context);
             let place = self.calls.insert(Call { method, respond });
             match message {
@@ -214,8 +216,8 @@ impl<R: Runtime> Connection<R> {
                 Poll::Pending => self.unfinished.push(Unfinished { place, receiving }),
             }
         } else {
-            let outflow = self.outflow.clone();
-            R::spawn(stream(self.server.clone(), method, receiving, respond, outflow));
+            let responding = Responding { respond, outflow: self.outflow.clone() };
+            R::spawn(serve_call(self.server.clone(), method, head.headers, receiving, responding));
         }
     }
 
@@ -320,55 +322,26 @@ fn key_place(key: u64) -> usize {
     usize::try_from(key).expect("64 bits")
 }
 
-/// Serves a call that is a stream, as a task.
-async fn stream<R: Runtime>(
+/// Serves a call that needs a task.
+async fn serve_call<R: Runtime>(
     server: Server<R>,
     method: Method,
+    headers: HeaderMap,
     receiving: Receiving,
-    mut respond: SendResponse<Bytes>,
-    outflow: Rc<Outflow>,
+    responding: Responding,
 ) {
-    let outcome = serve_stream(&server, method, receiving, &mut respond, &outflow).await;
-    let code = outcome.unwrap_or(Code::Canceled);
-    server.metrics().handled(method, code);
-}
-
-async fn serve_stream<R: Runtime>(
-    server: &Server<R>,
-    method: Method,
-    mut receiving: Receiving,
-    respond: &mut SendResponse<Bytes>,
-    outflow: &Rc<Outflow>,
-) -> Result<Code, Gone> {
-    let handle = server.handle();
-    let request = if method == Method::Watch {
-        return watch::serve(Sending::begin(respond, outflow)?, receiving, server).await;
-    } else if method == Method::LeaseKeepAlive {
-        return keep_alive::serve(Sending::begin(respond, outflow)?, receiving, server).await;
-    } else if method == Method::RangeStream {
-        receiving.only().await.and_then(unary::read_range_stream)
-    } else if method == Method::Snapshot {
-        receiving.only().await.and_then(unary::read_snapshot)
-    } else {
-        Err(Status::unserved(method))
-    };
-    let answer = match request {
-        Ok(request) => handle.ask(request).await.map_err(Status::from),
-        Err(status) => Err(status),
-    };
-    match answer {
-        Ok(Response::RangeStream(answer)) => {
-            parts::range(Sending::begin(respond, outflow)?, *answer).await
+    let outcome = match timeout::read(&headers) {
+        Ok(limit) => {
+            let deadline = limit.map(|limit| R::now().saturating_add(saturating_ns(limit)));
+            call::serve(&server, method, deadline, receiving, responding).await
         }
-        Ok(Response::Snapshot(answer)) => {
-            parts::snapshot(Sending::begin(respond, outflow)?, *answer, version::ETCD_VERSION).await
-        }
-        Ok(_) => unreachable!("each question has its kind of answer"),
         Err(status) => {
-            refuse(respond, &status);
+            responding.refuse(&status);
             Ok(status.code)
         }
-    }
+    };
+    let code = outcome.unwrap_or(Code::Canceled);
+    server.metrics().handled(method, code);
 }
 
 /// A call whose message has not arrived whole.
@@ -403,19 +376,20 @@ impl Receiving {
         Self { body, messages, message_bytes_max, held_bytes: 0, unfinished_bytes }
     }
 
-    /// Waits for the next message; `None`: the client sends no more. Cancelling loses nothing.
-    ///
-    /// # Errors
-    /// If the message is refused, or the call is broken off.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        poll_fn(|context| self.poll_next(context)).await
+    /// The message of a call that has one.
+    fn poll_only(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        let missing = || Status::new(Code::Internal, "grpc: a call without a message");
+        self.poll_next(context).map(|outcome| outcome?.ok_or_else(missing))
     }
 
-    /// Waits for the only message of the call.
-    async fn only(&mut self) -> Result<Bytes, Status> {
-        poll_fn(|context| self.poll_only(context)).await
+    /// Corrects the sum of what is held.
+    fn hold(&mut self, bytes: usize) {
+        self.unfinished_bytes.set(self.unfinished_bytes.get() - self.held_bytes + bytes);
+        self.held_bytes = bytes;
     }
+}
 
+impl Questions for Receiving {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(message) = self.messages.next(self.message_bytes_max)? {
@@ -445,18 +419,6 @@ impl Receiving {
                 }
             }
         }
-    }
-
-    /// The message of a call that has one.
-    fn poll_only(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
-        let missing = || Status::new(Code::Internal, "grpc: a call without a message");
-        self.poll_next(context).map(|outcome| outcome?.ok_or_else(missing))
-    }
-
-    /// Corrects the sum of what is held.
-    fn hold(&mut self, bytes: usize) {
-        self.unfinished_bytes.set(self.unfinished_bytes.get() - self.held_bytes + bytes);
-        self.held_bytes = bytes;
     }
 }
 

@@ -7,6 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | kv.rs, watch.rs, lease.rs, maintenance.rs | etcd's services |
+//! | recipes.rs | Lock and Election |
 //! | http.rs | HTTP/1.1 on the same port |
 //! | process.rs | starting, stopping, being killed, and reasons not to start |
 //! | hostile.rs | clients that mean no good |
@@ -25,4 +26,5 @@ mod kv;
 mod lease;
 mod maintenance;
 mod process;
+mod recipes;
 mod watch;
