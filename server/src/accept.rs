@@ -12,6 +12,7 @@ use cairn_io::runtime::{Connection as Io, Runtime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
+use crate::web::Door;
 use crate::{grpc, http1};
 
 /// How long a client may take to say its first words.
@@ -23,8 +24,10 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 pub enum Face {
     /// gRPC, and HTTP/1.1 beside it.
     Clients,
-    /// HTTP/1.1 alone: because gRPC has addresses of its own, or because only metrics and health are wanted.
+    /// HTTP/1.1 alone, because gRPC has addresses of its own.
     Http,
+    /// Metrics and health alone.
+    Metrics,
 }
 
 /// Serves a connection until it ends.
@@ -38,7 +41,8 @@ pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face) {
     if speaks_http2 && face == Face::Clients {
         grpc::connection::serve(server, io).await;
     } else {
-        http1::serve(server, io).await;
+        let door = Door { serves_gateway: face != Face::Metrics, is_secure: false };
+        http1::serve(server, io, door).await;
     }
 }
 

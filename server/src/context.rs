@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::config::KeepAlive;
 use crate::grpc::unary;
 use crate::metrics::Metrics;
+use crate::web;
 
 /// The limits of the client side.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,7 @@ pub struct Context<R: Runtime>(Rc<Inner>, PhantomData<R>);
 struct Inner {
     handle: Handle,
     limits: Limits,
+    web: web::Settings,
     metrics: Arc<Metrics>,
     stalls: Arc<Counters>,
     stopping: watch::Receiver<bool>,
@@ -70,8 +72,24 @@ impl<R: Runtime> Context<R> {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let connections = Cell::new(0);
-        let inner = Inner { handle, limits, metrics, stalls, stopping, connections };
+        let web = web::Settings::default();
+        let inner = Inner { handle, limits, web, metrics, stalls, stopping, connections };
         Self(Rc::new(inner), PhantomData)
+    }
+
+    /// The same, with other settings for HTTP.
+    ///
+    /// # Panics
+    /// If it is shared already.
+    #[must_use]
+    pub fn with_web(mut self, web: web::Settings) -> Self {
+        Rc::get_mut(&mut self.0).expect("nobody has it yet").web = web;
+        self
+    }
+
+    /// What HTTP serves, and to whom.
+    pub fn web(&self) -> &web::Settings {
+        &self.0.web
     }
 
     /// The way to the engine.

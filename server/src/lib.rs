@@ -10,7 +10,7 @@
 //! | [`accept`] | a connection: HTTP/2 or HTTP/1.1? |
 //! | [`grpc`] | etcd's gRPC services |
 //! | `recipes` | Lock and Election: calls that are made of other calls |
-//! | [`http1`] | health, version and metrics |
+//! | [`web`], [`http1`], `gateway` | HTTP: who may ask; health, version and metrics; the API in JSON |
 //! | [`context`] | what the connections of a core share |
 //! | [`metrics`], [`notices`] | numbers and lines for operators |
 //! | [`log`] | lines that never wait for whoever reads them |
@@ -24,6 +24,7 @@ pub mod config;
 pub mod context;
 pub mod data;
 pub mod flags;
+mod gateway;
 pub mod grpc;
 pub mod http1;
 pub mod identity;
@@ -33,6 +34,7 @@ pub mod notices;
 mod recipes;
 pub mod serve;
 pub mod version;
+pub mod web;
 
 #[cfg(test)]
 mod compat;

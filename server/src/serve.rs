@@ -27,7 +27,7 @@ use crate::context::{Context, Limits};
 use crate::data::{self, Owner};
 use crate::identity::Identity;
 use crate::metrics::{Facts, Metrics};
-use crate::{log, notices, version};
+use crate::{log, notices, version, web};
 
 /// The process ends with this after a write or sync failed (`EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
@@ -104,6 +104,11 @@ fn start(config: &Config) -> Result<Signal, Failed> {
             streams_max: config.max_concurrent_streams,
             keep_alive: config.grpc_keepalive,
         },
+        web: web::Settings {
+            gateway: config.enable_grpc_gateway,
+            cors: config.cors.clone(),
+            host_whitelist: config.host_whitelist.clone(),
+        },
         client_urls: config.listen_client_urls.clone(),
         metrics,
         counters,
@@ -170,7 +175,7 @@ type Sockets = Vec<(Prepared, Face)>;
 fn bind(config: &Config) -> Result<Vec<Sockets>, Failed> {
     let clients = config.listen_client_urls.iter().map(|url| (url, Face::Clients));
     let http = config.listen_client_http_urls.iter().map(|url| (url, Face::Http));
-    let metrics = config.listen_metrics_urls.iter().map(|url| (url, Face::Http));
+    let metrics = config.listen_metrics_urls.iter().map(|url| (url, Face::Metrics));
     let mut cores: Vec<Sockets> = (0..config.cores.get()).map(|_| Vec::new()).collect();
     for (url, face) in clients.chain(http).chain(metrics) {
         if url.is_tls() {
@@ -237,6 +242,7 @@ fn engine_config(config: &Config, identity: Identity) -> Result<EngineConfig, Fa
 struct Member {
     settings: Settings,
     limits: Limits,
+    web: web::Settings,
     client_urls: Vec<Url>,
     metrics: Arc<Metrics>,
     counters: Arc<Counters>,
@@ -274,6 +280,7 @@ impl Member {
     fn ready<R: Runtime>(self, core: usize, handle: Handle, sockets: Sockets) {
         let (stop, stopping) = watch::channel(false);
         let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters, stopping);
+        let server = server.with_web(self.web);
         for (socket, face) in sockets {
             R::spawn(listen(server.clone(), socket, face));
         }

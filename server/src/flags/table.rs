@@ -96,7 +96,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("grpc-keepalive-timeout", Duration, "20s", Obeyed, "And loses its connection after so long without an answer."),
         flag("socket-reuse-port", Bool, "false", WithoutEffect("a port is shared by the cores of this process, never with another process"), "Whether to set SO_REUSEPORT."),
         flag("socket-reuse-address", Bool, "false", WithoutEffect("SO_REUSEADDR is always set"), "Whether to set SO_REUSEADDR."),
-        flag("enable-grpc-gateway", Bool, "true", NotYet(NO_GATEWAY), "Whether to serve the JSON gateway (/v3/…)."),
+        flag("enable-grpc-gateway", Bool, "true", Obeyed, "Whether to serve the JSON gateway (/v3/…)."),
         flag("raft-read-timeout", Duration, "5s", WithoutEffect(PEERS), "How long to read from a peer."),
         flag("raft-write-timeout", Duration, "5s", WithoutEffect(PEERS), "How long to write to a peer."),
         flag("feature-gates", Gates, "", Obeyed, "Switches, as Name=true,Name=false; see the end."),
@@ -162,8 +162,8 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("cipher-suites", Names, "", NotYet(NO_TLS), "Cipher suites of TLS 1.2 by Go's names; empty: all good ones."),
         flag("tls-min-version", Text, "TLS1.2", NotYet(NO_TLS), "The oldest TLS: TLS1.2 or TLS1.3."),
         flag("tls-max-version", Text, "", NotYet(NO_TLS), "The newest TLS; empty: whatever there is."),
-        flag("cors", Origins, "*", NotYet(NO_WEB), "Origins of web pages that may ask; * or nothing: all."),
-        flag("host-whitelist", Names, "*", NotYet(NO_WEB), "Names that HTTP requests may use for this host without TLS; * or nothing: all."),
+        flag("cors", Origins, "*", Obeyed, "Origins of web pages that may ask; * or nothing: all."),
+        flag("host-whitelist", Names, "*", Obeyed, "Names that HTTP requests may use for this host without TLS; * or nothing: all."),
     ] },
     Group { title: "Users", flags: &[
         flag("auth-token", Text, "simple", NotYet(NO_USERS), "How users are known again: simple, or jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…."),
@@ -212,10 +212,8 @@ pub(super) static GROUPS: [Group; 11] = [
 
 /// Why some flags change nothing, for now or for ever, or are refused.
 const ALONE: &str = "a cluster has one member";
-const NO_GATEWAY: &str = "there is no JSON gateway";
 const NO_TLS: &str = "TLS is not served; a listen URL with https is refused";
 const NO_USERS: &str = "there are no users";
-const NO_WEB: &str = "HTTP serves probes and metrics only";
 const ELECTIONS: &str = "the first election waits no longer than any other";
 const STORAGE: &str = "the storage is not bbolt";
 const PEERS: &str = "links to peers notice by themselves when a peer is gone";

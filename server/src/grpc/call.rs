@@ -10,10 +10,12 @@ use core::time::Duration;
 use bytes::Bytes;
 use cairn_engine::api::{Code, Error, Response};
 use cairn_io::runtime::Runtime;
+use http::HeaderMap;
 
 use super::method::{Kind, Method};
 use super::status::Status;
-use super::{keep_alive, parts, unary, watch};
+use super::unary::{self, Asked};
+use super::{frame, keep_alive, parts, watch};
 use crate::context::Context as Server;
 use crate::recipes::{self, Recipe};
 use crate::version;
@@ -139,6 +141,34 @@ pub(crate) async fn serve<R: Runtime>(
 fn refuse(respond: impl Respond, status: &Status) -> Result<Code, Gone> {
     respond.refuse(status);
     Ok(status.code)
+}
+
+/// Asks what needs no task; the answer is a message with its prefix.
+pub(crate) async fn ask<R: Runtime>(
+    server: &Server<R>,
+    method: Method,
+    message: Bytes,
+) -> Result<Bytes, Status> {
+    server.metrics().received(method);
+    let (limits, header) = (server.limits().unary(), server.handle().header());
+    let answer = match unary::read(method, message, limits, header)? {
+        Asked::Engine(request) => {
+            let response = server.handle().ask(request).await?;
+            frame::message(response.encoded_len(), |out| response.encode(out))
+        }
+        Asked::Answer(answer) => answer,
+    };
+    server.metrics().sent(method);
+    Ok(answer)
+}
+
+/// Whether a call with this metadata is one that this member takes now.
+pub(crate) fn admit<R: Runtime>(server: &Server<R>, metadata: &HeaderMap) -> Result<(), Status> {
+    let wants_leader = metadata.get("hasleader").is_some_and(|value| value == "true");
+    if wants_leader && !server.handle().leader().is_some() {
+        return Err(Error::NoLeader.into());
+    }
+    Ok(())
 }
 
 /// Waits until nobody waits for the answer to a call any more, and says why.

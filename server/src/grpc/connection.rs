@@ -229,10 +229,7 @@ impl<R: Runtime> Connection<R> {
         }
         let path = head.uri.path();
         let method = Method::of_path(path).ok_or_else(|| Status::unimplemented(path))?;
-        let wants_leader = head.headers.get("hasleader").is_some_and(|value| value == "true");
-        if wants_leader && !self.server.handle().leader().is_some() {
-            return Err(Error::NoLeader.into());
-        }
+        call::admit(&self.server, &head.headers)?;
         Ok(method)
     }
 

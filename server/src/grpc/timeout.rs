@@ -7,8 +7,8 @@ use http::HeaderMap;
 
 use super::status::Status;
 
-/// The header, and how HTTP/1.1 clients of the gateway may write it.
-const NAME: &str = "grpc-timeout";
+/// The header.
+pub(crate) const NAME: &str = "grpc-timeout";
 
 /// Reads it; `None`: the client waits for ever.
 ///

@@ -9,6 +9,7 @@
 //! | kv.rs, watch.rs, lease.rs, maintenance.rs | etcd's services |
 //! | recipes.rs | Lock and Election |
 //! | http.rs | HTTP/1.1 on the same port |
+//! | gateway.rs | the API in JSON |
 //! | process.rs | starting, stopping, being killed, and reasons not to start |
 //! | hostile.rs | clients that mean no good |
 //! | harness.rs, ask.rs | a member in a child process; questions, made short |
@@ -19,6 +20,7 @@
 mod client;
 
 mod ask;
+mod gateway;
 mod harness;
 mod hostile;
 mod http;

@@ -1,0 +1,166 @@
+//! The JSON gateway: etcd's gRPC API for whoever speaks HTTP and JSON (grpc-gateway, as etcd configures it).
+//!
+//! A request is posted to a path below `/v3/`; its body is the request message, the answer's body the response message. The
+//! message is put into wire form and then goes the way of every gRPC call ([`call`](crate::grpc::call)): the same
+//! checks, the same texts, no socket in between.
+//!
+//! | file | what |
+//! |---|---|
+//! | routes.rs | which path asks for which method |
+//! | schema.rs, descriptor.rs | the generated table of all messages |
+//! | read.rs, write.rs | JSON to wire form, and back |
+//! | messages.rs | JSON objects out of a stream of bytes |
+//! | exchange.rs | a call's questions and answers, over a body |
+//! | refusal.rs | how refusals look |
+//!
+//! Limits: no `WebSocket`.
+
+mod descriptor;
+mod exchange;
+mod messages;
+mod read;
+mod refusal;
+mod routes;
+mod schema;
+mod write;
+
+use bytes::Bytes;
+use cairn_engine::api::{Code, Error};
+use cairn_io::runtime::Runtime;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use self::exchange::{Asked, Begun, Shape, Unanswered};
+use crate::context::Context;
+use crate::grpc::call::{self, Questions as _};
+use crate::grpc::frame;
+use crate::grpc::method::Method;
+use crate::grpc::status::Status;
+use crate::grpc::timeout;
+use crate::http1;
+use crate::web::{Answer, Incoming, Outgoing, Work};
+
+/// Answers what was sent to a path below `/v3/`.
+pub(crate) async fn answer<R: Runtime>(
+    server: &Context<R>,
+    path: &str,
+    head: &mut Parts,
+    body: Incoming,
+    work: &Work,
+) -> Answer {
+    let Some(method) = routes::method(path) else {
+        return refusal::answer(&Status::new(Code::NotFound, "Not Found"));
+    };
+    if head.method != http::Method::POST {
+        return refusal::answer(&Status::new(Code::Unimplemented, "Method Not Allowed"));
+    }
+    let Ok(limit) = timeout::read(&head.headers) else {
+        let text = head.headers.get(timeout::NAME).map_or(&b""[..], |value| value.as_bytes());
+        let text = format!("invalid grpc-timeout: {}", String::from_utf8_lossy(text));
+        return refusal::answer(&Status::new(Code::InvalidArgument, text));
+    };
+    server.metrics().started(method);
+    if let Err(status) = call::admit(server, &metadata(&head.headers)) {
+        server.metrics().handled(method, status.code);
+        return refusal::answer(&status);
+    }
+    let deadline = exchange::deadline::<R>(limit);
+    let shape = shape(method);
+    let bytes_max = server.limits().message_bytes_max;
+    let asked = Asked::new(body, shape, bytes_max, exchange::alarm::<R>(deadline));
+    if call::needs_task(method) {
+        return begin(server.clone(), method, deadline, asked, work).await;
+    }
+    let outcome = ask(server, method, deadline, asked, work).await;
+    server.metrics().handled(method, outcome.as_ref().map_or_else(|s| s.code, |_| Code::Ok));
+    match outcome {
+        Ok(framed) => {
+            let mut json = Vec::with_capacity(2 * framed.len());
+            write::write(shape.output, &framed[frame::PREFIX_BYTES..], &mut json);
+            message(json.into())
+        }
+        Err(status) => refusal::answer(&status),
+    }
+}
+
+/// Asks a question that is answered at once.
+async fn ask<R: Runtime>(
+    server: &Context<R>,
+    method: Method,
+    deadline: Option<u64>,
+    mut asked: Asked,
+    work: &Work,
+) -> Result<Bytes, Status> {
+    let question = asked.only().await?;
+    let _busy = work.begin();
+    let Some(deadline) = deadline else { return call::ask(server, method, question).await };
+    let limit = core::time::Duration::from_nanos(deadline.saturating_sub(R::now()));
+    let answer = server.within(limit, call::ask(server, method, question)).await;
+    answer.unwrap_or_else(|| Err(Error::ContextDeadlineExceeded.into()))
+}
+
+/// Begins a call that is served by a task, and waits for the beginning of its answer.
+async fn begin<R: Runtime>(
+    server: Context<R>,
+    method: Method,
+    deadline: Option<u64>,
+    asked: Asked,
+    work: &Work,
+) -> Answer {
+    let busy = work.begin();
+    let alarm = exchange::alarm::<R>(deadline);
+    let (unanswered, begins, pieces) = Unanswered::<R>::new(shape(method), alarm);
+    R::spawn(async move {
+        let outcome = call::serve(&server, method, deadline, asked, unanswered).await;
+        server.metrics().handled(method, outcome.unwrap_or(Code::Canceled));
+    });
+    match begins.await {
+        Ok(Begun::Message(json)) => message(json),
+        Ok(Begun::Lines) => json(Outgoing::Stream { pieces, _busy: busy }),
+        Ok(Begun::Refused(status)) => refusal::answer(&status),
+        // Its task has ended without a word.
+        Err(_) => refusal::answer(&Error::ContextCanceled.into()),
+    }
+}
+
+/// How a method's messages look.
+fn shape(method: Method) -> Shape {
+    let row = method.row();
+    let is_it = |name: &str| {
+        name.split_once('/')
+            .is_some_and(|(service, name)| service == row.service && name == row.name)
+    };
+    let found = schema::METHODS.iter().find(|(name, ..)| is_it(name));
+    let (_, input, output) = found.expect("every method that has a route is in the table");
+    Shape { input, output, kind: row.kind }
+}
+
+/// What gRPC calls metadata: `Grpc-Metadata-X` is `x`, and `Authorization` stays.
+fn metadata(headers: &HeaderMap) -> HeaderMap {
+    let mut metadata = HeaderMap::new();
+    for (name, value) in headers {
+        let name = match name.as_str().strip_prefix("grpc-metadata-") {
+            Some(rest) => HeaderName::from_bytes(rest.as_bytes()).ok(),
+            None => Some(name.clone()).filter(|name| name == http::header::AUTHORIZATION),
+        };
+        if let Some(name) = name {
+            metadata.append(name, value.clone());
+        }
+    }
+    metadata
+}
+
+/// An answer that is a message.
+fn message(body: Bytes) -> Answer {
+    json(Outgoing::Whole(http_body_util::Full::new(body)))
+}
+
+fn json(body: Outgoing) -> Answer {
+    let mut answer = http::Response::new(body);
+    *answer.status_mut() = StatusCode::OK;
+    let headers = answer.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, http1::JSON);
+    let kind = HeaderValue::from_static("application/grpc");
+    headers.insert("grpc-metadata-content-type", kind);
+    answer
+}
