@@ -1,7 +1,7 @@
 //! A new connection: does it speak HTTP/2, as gRPC clients do, or HTTP/1.1?
 //!
 //! HTTP/2 with prior knowledge begins with `PRI * HTTP/2.0`; no HTTP/1.1 request does. The bytes that told are given
-//! back in front of the rest.
+//! back in front of the rest. Through TLS it is told the same way, whatever was agreed on there.
 
 use core::pin::Pin;
 use core::task::{Context as TaskContext, Poll};
@@ -12,6 +12,7 @@ use cairn_io::runtime::{Connection as Io, Runtime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
+use crate::tls::Acceptor;
 use crate::web::Door;
 use crate::{grpc, http1};
 
@@ -31,17 +32,34 @@ pub enum Face {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face) {
+pub async fn serve<R: Runtime>(server: Context<R>, io: Io, face: Face) {
     let _counted = server.count_connection();
+    let door = Door { serves_gateway: face != Face::Metrics, is_secure: false };
+    speak(server, io, face, door).await;
+}
+
+/// Serves a connection that is to be secured first.
+pub async fn serve_secured<R: Runtime>(server: Context<R>, io: Io, face: Face, tls: Acceptor) {
+    let _counted = server.count_connection();
+    match server.unless_stopped(tls.accept::<R>(io)).await {
+        Some(Ok(secured)) => {
+            let door = Door { serves_gateway: face != Face::Metrics, is_secure: true };
+            speak(server, secured.io, face, door).await;
+        }
+        Some(Err(error)) => tracing::warn!(error, "rejected connection on client endpoint"),
+        None => {}
+    }
+}
+
+async fn speak<R: Runtime>(server: Context<R>, mut io: Io, face: Face, door: Door) {
     let spoken = server.within(FIRST_WORDS_LIMIT, first_words(&mut io));
     let Some(Some(Some((first, speaks_http2)))) = server.unless_stopped(spoken).await else {
         return;
     };
     let io: Io = Box::new(Replayed { first, io });
     if speaks_http2 && face == Face::Clients {
-        grpc::connection::serve(server, io).await;
+        grpc::connection::serve(server, io, door).await;
     } else {
-        let door = Door { serves_gateway: face != Face::Metrics, is_secure: false };
         http1::serve(server, io, door).await;
     }
 }

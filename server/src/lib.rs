@@ -8,6 +8,7 @@
 //! | [`cli`] | subcommands: what the binary can do beside being a member |
 //! | [`serve`] | a member, from its configuration to its end |
 //! | [`accept`] | a connection: HTTP/2 or HTTP/1.1? |
+//! | [`tls`] | connections that are secured |
 //! | [`grpc`] | etcd's gRPC services |
 //! | `recipes` | Lock and Election: calls that are made of other calls |
 //! | [`web`], [`http1`], `gateway` | HTTP: who may ask; health, version and metrics; the API in JSON |
@@ -33,6 +34,7 @@ pub mod metrics;
 pub mod notices;
 mod recipes;
 pub mod serve;
+pub mod tls;
 pub mod version;
 pub mod web;
 

@@ -40,12 +40,14 @@ use super::call::{self, Answers as _, Questions, Respond as _};
 use super::frame::{self, Messages};
 use super::method::Method;
 use super::outflow::{Gauged, Outflow, Sender};
+use super::plain::{self, Received};
 use super::send::{Responding, Sending};
 use super::status::{Status, response_head};
 use super::timeout;
 use super::unary::{self, Asked};
 use crate::config::KeepAlive;
 use crate::context::Context as Server;
+use crate::web::Door;
 
 /// Bytes that a client may send on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -61,7 +63,7 @@ const SMALL_FRAMES_BYTES_MAX: usize = 16 << 20;
 /// How long a client may take to say that it speaks HTTP/2.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes of a connection's requests that have not arrived whole.
-const UNFINISHED_BYTES_MAX: usize = 64 << 20;
+pub(super) const UNFINISHED_BYTES_MAX: usize = 64 << 20;
 /// Answers that wait until the client reads others.
 const ANSWERS_MAX: usize = 1024;
 
@@ -89,6 +91,7 @@ struct Call {
 
 struct Connection<R: Runtime> {
     server: Server<R>,
+    door: Door,
     h2: H2<Gauged, Bytes>,
     calls: Slab<Call>,
     /// Calls whose message did not come with their head.
@@ -107,7 +110,7 @@ struct Connection<R: Runtime> {
 }
 
 /// Serves a connection that speaks HTTP/2 until it ends.
-pub async fn serve<R: Runtime>(server: Server<R>, io: Io) {
+pub async fn serve<R: Runtime>(server: Server<R>, io: Io, door: Door) {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -123,6 +126,7 @@ pub async fn serve<R: Runtime>(server: Server<R>, io: Io) {
     let mut connection = Connection {
         stopping: Box::pin(server.stopped()),
         server,
+        door,
         h2,
         calls: Slab::new(),
         unfinished: FuturesUnordered::new(),
@@ -200,6 +204,12 @@ impl<R: Runtime> Connection<R> {
         mut respond: SendResponse<Bytes>,
     ) {
         let (head, body) = request.into_parts();
+        if self.door.is_secure && !is_grpc(&head) {
+            let body = Received::new(body, self.unfinished_bytes.clone());
+            let responding = Responding { respond, outflow: self.outflow.clone() };
+            R::spawn(plain::serve(self.server.clone(), self.door, head, body, responding));
+            return;
+        }
         let method = match self.admit(&head) {
             Ok(method) => method,
             Err(status) => return refuse(&mut respond, &status),
@@ -223,8 +233,7 @@ impl<R: Runtime> Connection<R> {
 
     /// Whether a request is one that this server takes.
     fn admit(&self, head: &Parts) -> Result<Method, Status> {
-        let grpc = head.headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-        if !grpc.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        if !is_grpc(head) {
             return Err(Status::new(Code::Unknown, "malformed header: missing HTTP content-type"));
         }
         let path = head.uri.path();
@@ -298,6 +307,11 @@ impl<R: Runtime> Connection<R> {
         self.server.metrics().handled(call.method, status.code);
         refuse(&mut call.respond, status);
     }
+}
+
+fn is_grpc(head: &Parts) -> bool {
+    let kind = head.headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// Pings a client now and then; ends when it does not answer in time.

@@ -11,6 +11,7 @@
 //! | watch.rs | Watch |
 //! | `keep_alive.rs` | LeaseKeepAlive |
 //! | parts.rs | `RangeStream` and Snapshot: one question, an answer in parts |
+//! | plain.rs | requests that are no gRPC |
 
 pub(crate) mod call;
 pub mod connection;
@@ -23,5 +24,6 @@ pub mod unary;
 mod keep_alive;
 mod outflow;
 mod parts;
+mod plain;
 mod send;
 mod watch;

@@ -55,6 +55,12 @@ impl Sending {
         Self { stream, outflow: outflow.sender() }
     }
 
+    /// Ends a call that is no gRPC.
+    pub(super) fn end(mut self) -> Result<(), Gone> {
+        self.stream.send_data(Bytes::new(), true)?;
+        Ok(())
+    }
+
     fn poll_takes_data(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         if self.poll_gone(context).is_ready() {
             return Poll::Ready(Err(Gone));

@@ -10,9 +10,10 @@
 //! | recipes.rs | Lock and Election |
 //! | http.rs | HTTP/1.1 on the same port |
 //! | gateway.rs | the API in JSON |
+//! | tls.rs, peer_tls.rs | TLS of clients; of members among each other |
 //! | process.rs | starting, stopping, being killed, and reasons not to start |
 //! | hostile.rs | clients that mean no good |
-//! | harness.rs, ask.rs | a member in a child process; questions, made short |
+//! | harness.rs, ask.rs, authority.rs | a member in a child process; questions, made short; certificates |
 
 #![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
 
@@ -20,6 +21,7 @@
 mod client;
 
 mod ask;
+mod authority;
 mod gateway;
 mod harness;
 mod hostile;
@@ -27,6 +29,8 @@ mod http;
 mod kv;
 mod lease;
 mod maintenance;
+mod peer_tls;
 mod process;
 mod recipes;
+mod tls;
 mod watch;
