@@ -7,6 +7,7 @@ package interop
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -76,6 +77,7 @@ type server struct {
 	data     string
 	endpoint string
 	peer     string
+	tls      *tls.Config // how clients speak to it, if not plainly
 	more     []string
 	log      *os.File
 	process  *os.Process
@@ -96,10 +98,16 @@ func both(t *testing.T, test func(*testing.T, *server), flags ...string) {
 // start starts a member on ports of its own and waits until it serves.
 func start(t *testing.T, kind, data string, flags ...string) *server {
 	t.Helper()
+	return startSecured(t, kind, data, nil, flags...)
+}
+
+// startSecured is the same for clients that speak TLS.
+func startSecured(t *testing.T, kind, data string, tls *tls.Config, flags ...string) *server {
+	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), kind+".log"))
 	check(t, err)
 	binary := map[string]string{"cairn": binaries.cairn, "etcd": binaries.etcd}[kind]
-	s := &server{kind: kind, binary: binary, data: data, more: flags, log: log}
+	s := &server{kind: kind, binary: binary, data: data, tls: tls, more: flags, log: log}
 	s.endpoint, s.peer = freeAddress(t), freeAddress(t)
 	t.Cleanup(func() {
 		s.kill()
@@ -118,8 +126,8 @@ func (s *server) run(t *testing.T) {
 	t.Helper()
 	arguments := []string{
 		"--data-dir", s.data,
-		"--listen-client-urls", "http://" + s.endpoint,
-		"--advertise-client-urls", "http://" + s.endpoint,
+		"--listen-client-urls", s.url(),
+		"--advertise-client-urls", s.url(),
 		"--listen-peer-urls", "http://" + s.peer,
 		"--initial-advertise-peer-urls", "http://" + s.peer,
 		"--initial-cluster", "default=http://" + s.peer,
@@ -151,6 +159,14 @@ func (s *server) run(t *testing.T) {
 	check(t, err)
 }
 
+// url is where clients find it.
+func (s *server) url() string {
+	if s.tls != nil {
+		return "https://" + s.endpoint
+	}
+	return "http://" + s.endpoint
+}
+
 // kill ends the process as a power cut would: it has no say in it.
 func (s *server) kill() {
 	if s.process != nil {
@@ -163,7 +179,8 @@ func (s *server) kill() {
 func (s *server) client(t *testing.T) *clientv3.Client {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints:   []string{s.endpoint},
+		Endpoints:   []string{s.url()},
+		TLS:         s.tls,
 		DialTimeout: patience,
 		Logger:      zap.NewNop(),
 	})
@@ -187,7 +204,11 @@ func (s *server) etcdctl(t *testing.T, stdin string, arguments ...string) result
 // etcdctlCommand is etcdctl against the member, for whoever wants to talk to it while it runs.
 func (s *server) etcdctlCommand(t *testing.T, arguments ...string) *exec.Cmd {
 	command := exec.CommandContext(within(t), binaries.etcdctl, arguments...)
-	command.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+s.endpoint)
+	endpoint := s.endpoint
+	if s.tls != nil {
+		endpoint = s.url()
+	}
+	command.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+endpoint)
 	return command
 }
 
