@@ -24,6 +24,8 @@ mod routes;
 mod schema;
 mod write;
 
+use core::time::Duration;
+
 use bytes::Bytes;
 use cairn_engine::api::{Code, Error};
 use cairn_io::runtime::Runtime;
@@ -34,11 +36,14 @@ use self::exchange::{Asked, Begun, Shape, Unanswered};
 use crate::context::Context;
 use crate::grpc::call::{self, Questions as _};
 use crate::grpc::frame;
-use crate::grpc::method::Method;
+use crate::grpc::method::{Kind, Method};
 use crate::grpc::status::Status;
 use crate::grpc::timeout;
 use crate::http1;
 use crate::web::{Answer, Incoming, Outgoing, Work};
+
+/// How long a body may take that is to be read whole.
+const BODY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Answers what was sent to a path below `/v3/`.
 pub(crate) async fn answer<R: Runtime>(
@@ -67,7 +72,14 @@ pub(crate) async fn answer<R: Runtime>(
     let deadline = exchange::deadline::<R>(limit);
     let shape = shape(method);
     let bytes_max = server.limits().message_bytes_max;
-    let asked = Asked::new(body, shape, bytes_max, exchange::alarm::<R>(deadline));
+    let patience = match shape.kind {
+        Kind::BidiStream => deadline,
+        Kind::Unary | Kind::ServerStream => {
+            let limit = exchange::deadline::<R>(Some(BODY_LIMIT));
+            deadline.min(limit).or(limit)
+        }
+    };
+    let asked = Asked::new(body, shape, bytes_max, exchange::alarm::<R>(patience));
     if call::needs_task(method) {
         return begin(server.clone(), method, deadline, asked, work).await;
     }
@@ -94,7 +106,7 @@ async fn ask<R: Runtime>(
     let question = asked.only().await?;
     let _busy = work.begin();
     let Some(deadline) = deadline else { return call::ask(server, method, question).await };
-    let limit = core::time::Duration::from_nanos(deadline.saturating_sub(R::now()));
+    let limit = Duration::from_nanos(deadline.saturating_sub(R::now()));
     let answer = server.within(limit, call::ask(server, method, question)).await;
     answer.unwrap_or_else(|| Err(Error::ContextDeadlineExceeded.into()))
 }
@@ -163,4 +175,63 @@ fn json(body: Outgoing) -> Answer {
     let kind = HeaderValue::from_static("application/grpc");
     headers.insert("grpc-metadata-content-type", kind);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::messages::Objects;
+    use super::{read, schema, write};
+
+    /// What people send, to be spoilt.
+    const GOOD: [&str; 6] = [
+        r#"{"key":"Zm9v","range_end":"-_8","limit":"7","sort_order":"DESCEND","sortTarget":3,"keys_only":true}"#,
+        r#"{"compare":[{"key":"Zm9v","target":"CREATE","create_revision":"0"},{"value":"","result":77}],
+            "success":[{"request_put":{"key":"YQ==","lease":-5}},{"requestTxn":{"failure":[{}]}}]}"#,
+        r#"{"create_request":{"key":"AA==","filters":["NODELETE",0,"NOPE"],"watch_id":-1}} {"progress_request":{}}"#,
+        r#"{"ID":"9223372036854775807","TTL":1e3,"peerURLs":["http://\u00fc:1","\\\""],"isLearner":false}"#,
+        r#"{"leader":{"name":"ZQ==","rev":"18446744073709551615"},"value":null,"memberID":"1","alarm":"CORRUPT"}"#,
+        r#"{"name":"role","perm":{"permType":"READWRITE","key":"YQ","range_end":"Yg=="},"x":[[{}],1.5,"y"]}"#,
+    ];
+
+    /// Whatever a client sends, it is read or refused; and what was read is printed so that it reads the same again.
+    #[test]
+    fn spoilt_json_is_read_or_refused() {
+        const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut state = SEED;
+        let mut random = move |below: usize| {
+            // xorshift64*
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            let bits = usize::try_from(state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap();
+            bits % below
+        };
+        let mut was_read = 0;
+        for _ in 0..20_000 {
+            let mut json = GOOD[random(GOOD.len())].as_bytes().to_vec();
+            for _ in 0..random(4) {
+                let place = random(json.len());
+                match random(4) {
+                    0 => json[place] = b"{}[]\",:\\0-e.nt "[random(15)],
+                    1 => json[place] = u8::try_from(random(256)).unwrap(),
+                    2 => drop(json.drain(place..json.len().min(place + random(9)))),
+                    _ => json.extend_from_within(place..),
+                }
+            }
+            let (_, input, _) = schema::METHODS[random(schema::METHODS.len())];
+            let mut objects = Objects::new(1 << 20);
+            objects.push(&json);
+            while let Ok(Some(object)) = objects.next() {
+                let Ok(message) = read::read(input, &object) else { continue };
+                was_read += 1;
+                let (mut printed, mut again) = (Vec::new(), Vec::new());
+                write::write(input, &message, &mut printed);
+                let message = read::read(input, &printed).unwrap();
+                write::write(input, &message, &mut again);
+                let text = String::from_utf8(json.clone());
+                assert_eq!(printed, again, "seed {SEED:x}: {text:?}");
+            }
+        }
+        assert!(was_read > 5000, "{was_read}");
+    }
 }
