@@ -7,7 +7,10 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
 
 use super::files::TlsError;
 
@@ -41,6 +44,7 @@ fn make(hosts: &[String], years: u32, now: Duration) -> Result<(String, String),
     let begin = rcgen::date_time_ymd(1970, 1, 1) + now;
     params.not_before = begin;
     params.not_after = begin + Duration::from_secs(u64::from(years) * YEAR_S);
+    params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "cairn");
     // It signs nobody else's; as its own authority it is trusted all the same.
     params.is_ca = IsCa::ExplicitNoCa;
