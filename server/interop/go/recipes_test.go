@@ -154,7 +154,7 @@ func TestTheElectionServiceElects(t *testing.T) {
 		if won := <-next; won.Leader.Rev != 4 || won.Header.Revision != 4 {
 			t.Errorf("won %v at %d", won.Leader, won.Header.Revision)
 		}
-		for _, want := range []string{"one at 2", "uno at 3", "un at 5", "two at 6"} {
+		for _, want := range []string{"one at 2", "uno at 3", "un at 5", "two at 4"} {
 			seen, err := observed.Recv()
 			check(t, err)
 			if got := fmt.Sprintf("%s at %d", seen.Kv.Value, seen.Kv.ModRevision); got != want {
