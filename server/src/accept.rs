@@ -1,7 +1,8 @@
 //! A new connection: does it speak HTTP/2, as gRPC clients do, or HTTP/1.1? And on the peer port, is it a member?
 //!
 //! HTTP/2 with prior knowledge begins with `PRI * HTTP/2.0`, a link between members with words of its own; no HTTP/1.1
-//! request does. The bytes that told are given back in front of the rest.
+//! request does. The bytes that told are given back in front of the rest. Through TLS it is told the same way, whatever
+//! was agreed on there.
 
 use core::pin::Pin;
 use core::task::{Context as TaskContext, Poll};
@@ -13,6 +14,8 @@ use cairn_io::runtime::{Connection as Io, Runtime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
+use crate::tls::Acceptor;
+use crate::web::Door;
 use crate::{grpc, http1, peers};
 
 /// How long a client may take to say its first words.
@@ -24,8 +27,10 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 pub enum Face {
     /// gRPC, and HTTP/1.1 beside it.
     Clients,
-    /// HTTP/1.1 alone: because gRPC has addresses of its own, or because only metrics and health are wanted.
+    /// HTTP/1.1 alone, because gRPC has addresses of its own.
     Http,
+    /// Metrics and health alone.
+    Metrics,
     /// Links to other members, and HTTP/1.1 beside them.
     Peers,
 }
@@ -34,15 +39,33 @@ impl Face {
     /// How those begin that do not speak HTTP/1.1.
     const fn preface(self) -> &'static [u8] {
         match self {
-            Self::Clients | Self::Http => HTTP2,
+            Self::Clients | Self::Http | Self::Metrics => HTTP2,
             Self::Peers => PREFACE,
         }
     }
 }
 
 /// Serves a connection until it ends.
-pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face) {
+pub async fn serve<R: Runtime>(server: Context<R>, io: Io, face: Face) {
     let _counted = server.count_connection();
+    let door = Door { serves_gateway: face != Face::Metrics, is_secure: false };
+    speak(server, io, face, door).await;
+}
+
+/// Serves a connection that is to be secured first.
+pub async fn serve_secured<R: Runtime>(server: Context<R>, io: Io, face: Face, tls: Acceptor) {
+    let _counted = server.count_connection();
+    match server.unless_stopped(tls.accept::<R>(io)).await {
+        Some(Ok(secured)) => {
+            let door = Door { serves_gateway: face != Face::Metrics, is_secure: true };
+            speak(server, secured.io, face, door).await;
+        }
+        Some(Err(error)) => tracing::warn!(error, "rejected connection on client endpoint"),
+        None => {}
+    }
+}
+
+async fn speak<R: Runtime>(server: Context<R>, mut io: Io, face: Face, door: Door) {
     let spoken = server.within(FIRST_WORDS_LIMIT, first_words(&mut io, face.preface()));
     let Some(Some(Some((first, has_preface)))) = server.unless_stopped(spoken).await else {
         return;
@@ -54,8 +77,8 @@ pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face) {
     }
     let io: Io = Box::new(Replayed { first, io });
     match face {
-        Face::Clients if has_preface => grpc::connection::serve(server, io).await,
-        Face::Clients | Face::Http => http1::serve(server, io).await,
+        Face::Clients if has_preface => grpc::connection::serve(server, io, door).await,
+        Face::Clients | Face::Http | Face::Metrics => http1::serve(server, io, door).await,
         Face::Peers => peers::serve_http(server, io).await,
     }
 }

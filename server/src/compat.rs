@@ -13,8 +13,8 @@ use cairn_engine::MemberId;
 use cairn_engine::api::Code;
 use cairn_engine::api::etcdserverpb::ResponseHeader;
 
-use crate::grpc::method::{Kind, METHODS, Row};
-use crate::grpc::unary;
+use crate::grpc::method::{METHODS, Method, Row};
+use crate::grpc::{call, unary};
 use crate::metrics::{Facts, Metrics};
 use crate::peer_metrics;
 
@@ -41,9 +41,8 @@ pub(crate) fn check_section(name: &str, expected: &str) {
 
 /// Whether the code serves a method.
 fn is_served(row: &Row) -> bool {
-    if row.kind != Kind::Unary {
-        return ["RangeStream", "Watch", "LeaseKeepAlive", "Snapshot"].contains(&row.name)
-            && row.service.starts_with("etcdserverpb.");
+    if call::needs_task(row.method) {
+        return row.method != Method::HealthWatch;
     }
     let limits = unary::Limits { txn_ops_max: 1, message_bytes_max: 1 };
     match unary::read(row.method, Bytes::new(), limits, ResponseHeader::default()) {

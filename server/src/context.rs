@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::config::KeepAlive;
 use crate::grpc::unary;
 use crate::metrics::Metrics;
+use crate::web;
 
 /// The limits of the client side.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,7 @@ pub struct Context<R: Runtime> {
 struct Inner {
     handle: Handle,
     limits: Limits,
+    web: web::Settings,
     metrics: Arc<Metrics>,
     stalls: Arc<Counters>,
     stopping: watch::Receiver<bool>,
@@ -84,6 +86,7 @@ impl<R: Runtime> Context<R> {
         let inner = Inner {
             handle,
             limits,
+            web: web::Settings::default(),
             metrics,
             stalls,
             stopping,
@@ -92,6 +95,21 @@ impl<R: Runtime> Context<R> {
             is_watched: Cell::new(false),
         };
         Self { inner: Rc::new(inner), needs_leader: false, runtime: PhantomData }
+    }
+
+    /// The same, with other settings for HTTP.
+    ///
+    /// # Panics
+    /// If it is shared already.
+    #[must_use]
+    pub fn with_web(mut self, web: web::Settings) -> Self {
+        Rc::get_mut(&mut self.inner).expect("nobody has it yet").web = web;
+        self
+    }
+
+    /// What HTTP serves, and to whom.
+    pub fn web(&self) -> &web::Settings {
+        &self.inner.web
     }
 
     /// The way to the engine.

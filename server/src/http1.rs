@@ -1,23 +1,22 @@
-//! HTTP/1.1 on the client port: what people and probes ask a member.
+//! HTTP/1.1 on the client port, and what people and probes ask a member.
 //!
 //! `/health`, `/livez`, `/readyz`, `/version` and `/metrics` answer as etcd's do. Health checks go the way of every
 //! request: a member that cannot read is not healthy, whatever it believes of itself.
 
-use core::cell::Cell;
 use core::convert::Infallible;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
 use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_engine::api::etcdserverpb::RangeRequest;
 use cairn_engine::api::{Error, Request};
 use cairn_engine::state_machine::AlarmKind;
 use cairn_io::runtime::{Connection as Io, Runtime};
-use http::{Method, StatusCode, header};
-use http_body_util::Full;
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -26,26 +25,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
 use crate::version::ETCD_VERSION;
+use crate::web::{self, Answer, Broken, Door, Work};
 
 /// How long a connection may live between answers: slow clients are let go, others connect anew.
 const LIFE_LIMIT: Duration = Duration::from_secs(300);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// What is answered.
-pub(crate) type Answer = http::Response<Full<Bytes>>;
-
 /// Serves a connection that speaks HTTP/1.1 until it ends.
-pub async fn serve<R: Runtime>(server: Context<R>, io: Io) {
-    let answering = Rc::new(Cell::new(false));
-    let io = Impatient { io, limit: Box::pin(R::sleep(LIFE_LIMIT)), answering: answering.clone() };
+pub async fn serve<R: Runtime>(server: Context<R>, io: Io, door: Door) {
+    let work = Work::default();
+    let io = Impatient { io, limit: Box::pin(R::sleep(LIFE_LIMIT)), work: work.clone() };
     let service = service_fn(|request: http::Request<Incoming>| {
-        let (server, answering) = (server.clone(), answering.clone());
+        let (server, work) = (server.clone(), work.clone());
         async move {
-            answering.set(true);
-            let answer = answer(&server, &request).await;
-            answering.set(false);
-            Ok::<_, Infallible>(answer)
+            let (head, body) = request.into_parts();
+            let body = Box::pin(body.map_err(|_| Broken));
+            Ok::<_, Infallible>(web::answer(&server, door, head, body, &work).await)
         }
     });
     let mut builder = http1::Builder::new();
@@ -64,8 +60,9 @@ pub async fn serve<R: Runtime>(server: Context<R>, io: Io) {
     .await;
 }
 
-async fn answer<R: Runtime>(server: &Context<R>, request: &http::Request<Incoming>) -> Answer {
-    let uri = request.uri();
+/// Answers what people, probes and scrapers ask.
+pub(crate) async fn answer<R: Runtime>(server: &Context<R>, head: &Parts) -> Answer {
+    let uri = &head.uri;
     let query = Query(uri.query().unwrap_or_default());
     let path = uri.path();
     let known = matches!(path, "/health" | "/version" | "/metrics")
@@ -73,9 +70,9 @@ async fn answer<R: Runtime>(server: &Context<R>, request: &http::Request<Incomin
     if !known {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
     }
-    if request.method() != Method::GET {
+    if head.method != Method::GET {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
-        answer.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("GET"));
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
         return answer;
     }
     match path {
@@ -213,7 +210,7 @@ pub(crate) fn version<R: Runtime>(server: &Context<R>) -> Answer {
 async fn metrics<R: Runtime>(server: &Context<R>) -> Answer {
     server.refresh_metrics().await;
     let mut answer = text(StatusCode::OK, &server.metrics().to_text());
-    let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer
 }
@@ -230,17 +227,20 @@ async fn read<R: Runtime>(server: &Context<R>, serializable: bool) -> Result<(),
 }
 
 pub(crate) fn text(status: StatusCode, body: &str) -> Answer {
-    respond(status, "text/plain; charset=utf-8", body.to_owned())
+    respond(status, TEXT, body.to_owned())
 }
 
 pub(crate) fn json(status: StatusCode, body: String) -> Answer {
-    respond(status, "application/json", body)
+    respond(status, JSON, body)
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Answer {
-    let mut answer = http::Response::new(Full::new(Bytes::from(body)));
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+fn respond(status: StatusCode, kind: HeaderValue, body: String) -> Answer {
+    let mut answer = web::whole(Bytes::from(body));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer
 }
 
@@ -269,8 +269,8 @@ impl<'a> Query<'a> {
 struct Impatient {
     io: Io,
     limit: Pin<Box<dyn Future<Output = ()>>>,
-    /// Whether a request is being answered: then the client is not the one that is slow.
-    answering: Rc<Cell<bool>>,
+    /// While there is some, the client is not the one that is slow.
+    work: Work,
 }
 
 impl AsyncRead for Impatient {
@@ -279,7 +279,7 @@ impl AsyncRead for Impatient {
         context: &mut TaskContext<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        if !self.answering.get() && self.limit.as_mut().poll(context).is_ready() {
+        if !self.work.is_under_way() && self.limit.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
         Pin::new(&mut self.io).poll_read(context, buffer)

@@ -8,8 +8,10 @@
 //! | [`cli`] | subcommands: what the binary can do beside being a member |
 //! | [`serve`] | a member, from its configuration to its end |
 //! | [`accept`] | a connection: HTTP/2 or HTTP/1.1? |
+//! | [`tls`] | connections that are secured |
 //! | [`grpc`] | etcd's gRPC services |
-//! | [`http1`] | health, version and metrics |
+//! | `recipes` | Lock and Election: calls that are made of other calls |
+//! | [`web`], [`http1`], `gateway` | HTTP: who may ask; health, version and metrics; the API in JSON |
 //! | `peers` | the peer port: links to other members, and whom those ask that join |
 //! | [`context`] | what the connections of a core share |
 //! | [`metrics`], [`notices`] | numbers and lines for operators |
@@ -24,6 +26,7 @@ pub mod config;
 pub mod context;
 pub mod data;
 pub mod flags;
+mod gateway;
 pub mod grpc;
 pub mod http1;
 pub mod identity;
@@ -31,8 +34,11 @@ pub mod join;
 pub mod log;
 pub mod metrics;
 pub mod notices;
+mod recipes;
 pub mod serve;
+pub mod tls;
 pub mod version;
+pub mod web;
 
 mod peer_metrics;
 mod peers;

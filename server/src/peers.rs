@@ -18,8 +18,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
-use crate::http1::{Answer, json, text, version};
+use crate::http1::{json, text, version};
 use crate::join::CLUSTER_ID_HEADER;
+use crate::web::Answer;
 
 /// How long a connection may live; whoever asks more connects anew.
 const LIFE_LIMIT: Duration = Duration::from_secs(60);

@@ -5,6 +5,7 @@
 
 use core::num::NonZeroUsize;
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::data::{self, Origin};
 use crate::identity::{Identity, texts};
 use crate::metrics::{Facts, Metrics};
 use crate::notices::Notices;
-use crate::{join, log, notices, version};
+use crate::{join, log, notices, tls, version, web};
 
 /// The process ends with this after a write or sync failed (`EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
@@ -142,6 +143,12 @@ fn start(config: &Config) -> Result<End, Failed> {
         },
         config: Arc::new(config.clone()),
         identity,
+        web: web::Settings {
+            gateway: config.enable_grpc_gateway,
+            cors: config.cors.clone(),
+            host_whitelist: config.host_whitelist.clone(),
+        },
+        client_urls: config.listen_client_urls.clone(),
         metrics,
         counters,
         stopping,
@@ -217,30 +224,87 @@ fn select_runtime(choice: RuntimeChoice) -> Result<Selected, Failed> {
     Ok(selected)
 }
 
+/// A socket to accept clients on.
+struct Socket {
+    prepared: Prepared,
+    face: Face,
+    /// If connections are to be secured.
+    tls: Option<tls::Server>,
+}
+
 /// The sockets of one core.
-type Sockets = Vec<(Prepared, Face)>;
+type Sockets = Vec<Socket>;
 
 /// Binds all listeners, for each core its own.
 fn bind(config: &Config) -> Result<Vec<Sockets>, Failed> {
     let clients = config.listen_client_urls.iter().map(|url| (url, Face::Clients));
     let http = config.listen_client_http_urls.iter().map(|url| (url, Face::Http));
-    let metrics = config.listen_metrics_urls.iter().map(|url| (url, Face::Http));
+    let metrics = config.listen_metrics_urls.iter().map(|url| (url, Face::Metrics));
     let peers = config.listen_peer_urls.iter().map(|url| (url, Face::Peers));
+    let tls = client_tls(config)?;
     let mut cores: Vec<Sockets> = (0..config.cores.get()).map(|_| Vec::new()).collect();
     for (url, face) in peers.chain(clients).chain(http).chain(metrics) {
-        if url.is_tls() {
-            let why = format!("{}: TLS is not served by this version", url.as_str());
+        if url.is_tls() && face == Face::Peers {
+            let why =
+                format!("{}: links between members are not secured by this version", url.as_str());
             return Err(Failed { what: "failed to verify flags", why });
         }
+        let tls = tls.as_ref().filter(|_| url.is_tls());
         // What peers say is for the replica, which is on the first core.
         let executors = if face == Face::Peers { NonZeroUsize::MIN } else { config.cores };
         let bound = listener::bind(&address_of(url), executors);
         let bound = bound.map_err(Failed::to("cannot listen"))?;
-        for (core, socket) in cores.iter_mut().zip(bound) {
-            core.push((socket, face));
+        for (core, prepared) in cores.iter_mut().zip(bound) {
+            core.push(Socket { prepared, face, tls: tls.cloned() });
         }
     }
     Ok(cores)
+}
+
+/// TLS of clients, if any of them is to speak it.
+fn client_tls(config: &Config) -> Result<Option<tls::Server>, Failed> {
+    let urls = || {
+        let more = config.listen_client_http_urls.iter().chain(&config.listen_metrics_urls);
+        config.listen_client_urls.iter().chain(more)
+    };
+    let mut settings = config.client_tls.clone();
+    if let Some(url) = config.listen_client_urls.iter().find(|url| !url.is_tls()) {
+        let client_url = url.as_str();
+        if settings.has_certificate() {
+            tracing::warn!(
+                client_url,
+                "scheme is HTTP while key and cert files are present; ignoring key and cert files"
+            );
+        }
+        if settings.client_cert_auth {
+            tracing::warn!(
+                client_url,
+                "scheme is HTTP while --client-cert-auth is enabled; ignoring client cert auth for this URL"
+            );
+        }
+    }
+    let Some(url) = urls().find(|url| url.is_tls()) else { return Ok(None) };
+    if settings.auto && settings.has_certificate() {
+        tracing::warn!("ignoring client auto TLS since certs given");
+    } else if settings.auto {
+        let hosts: BTreeSet<String> = urls().filter_map(Url::host).map(str::to_owned).collect();
+        let hosts: Vec<String> = hosts.into_iter().collect();
+        let folder = config.data_dir.join("fixtures").join("client");
+        let now = Duration::from_nanos(clock::wall_ns());
+        let years = config.self_signed_cert_validity;
+        let (cert, key) = tls::self_signed::in_folder(&folder, &hosts, years, now)
+            .map_err(Failed::to("cannot make a certificate"))?;
+        (settings.cert_file, settings.key_file) = (Some(cert), Some(key));
+    }
+    if !settings.has_certificate() {
+        let why = format!(
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url {} with HTTPS scheme",
+            url.as_str()
+        );
+        return Err(Failed { what: "failed to verify flags", why });
+    }
+    let server = tls::Server::new(&settings, &config.tls);
+    server.map(Some).map_err(Failed::to("cannot serve clients with TLS"))
 }
 
 /// Where to listen: hosts of listen URLs are addresses or `localhost`, as [`Config`] promises.
@@ -313,6 +377,8 @@ struct Member {
     limits: Limits,
     config: Arc<Config>,
     identity: Identity,
+    web: web::Settings,
+    client_urls: Vec<Url>,
     metrics: Arc<Metrics>,
     counters: Arc<Counters>,
     stopping: watch::Receiver<Option<End>>,
@@ -367,8 +433,9 @@ impl Member {
     ) {
         let (stop, stopping) = watch::channel(false);
         let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters, stopping);
-        for (socket, face) in sockets {
-            R::spawn(listen(server.clone(), socket, face));
+        let server = server.with_web(self.web);
+        for socket in sockets {
+            R::spawn(listen(server.clone(), socket));
         }
         R::spawn(stop_when_told(server.clone(), stop, self.stopping));
         if let Some((heard, stop)) = heard {
@@ -382,15 +449,22 @@ impl Member {
 }
 
 /// Accepts connections until the process stops.
-async fn listen<R: Runtime>(server: Context<R>, socket: Prepared, face: Face) {
-    let listener = match R::listen(socket) {
+async fn listen<R: Runtime>(server: Context<R>, socket: Socket) {
+    let Socket { prepared, face, tls } = socket;
+    let tls = tls.map(|tls| tls.acceptor());
+    let listener = match R::listen(prepared) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(error = %error, "cannot listen"),
     };
     let served = server.clone();
     let serve = move |stream: R::Stream, _peer| {
-        if !served.is_stopping() {
-            R::spawn(accept::serve(served.clone(), Box::new(stream), face));
+        if served.is_stopping() {
+            return;
+        }
+        let (server, stream) = (served.clone(), Box::new(stream));
+        match tls.clone() {
+            Some(tls) => R::spawn(accept::serve_secured(server, stream, face, tls)),
+            None => R::spawn(accept::serve(server, stream, face)),
         }
     };
     let failed =
@@ -412,7 +486,14 @@ async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
     tracing::info!("ready to serve client requests");
     for url in &config.listen_client_urls {
         let address = url.as_str();
-        tracing::info!(address, "serving client traffic insecurely; this is strongly discouraged!");
+        if url.is_tls() {
+            tracing::info!(address, "serving client traffic securely");
+        } else {
+            tracing::info!(
+                address,
+                "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Chores of Cairn's developers.
 //!
 //! `cargo xtask proto` turns `engine/proto/*.proto` into Rust: the messages into `engine/src/api`,
-//! where the whole product uses them, and a tonic client into `server/tests/client`, where only
-//! tests do. The result is committed, so that nobody needs a protobuf compiler to build Cairn;
+//! where the whole product uses them, a tonic client into `server/tests/client`, where only
+//! tests do, and a table of all fields into `server/src/gateway`, for JSON. The result is committed, so that nobody needs a protobuf compiler to build Cairn;
 //! running the command again must change nothing, and CI checks that.
 
+mod schema;
+
 use prost_build::{Config, Module};
+use prost_types::FileDescriptorSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -59,7 +62,15 @@ fn proto() -> io::Result<()> {
 
     let mut written = generate(&root, &messages, message_config(), "Messages")?;
     written.extend(generate(&root, &clients, client_config(), "A client of the services")?);
+    written.push(root.join("server/src/gateway/schema.rs"));
+    fs::write(&written[written.len() - 1], schema::generate(&compile(&root)?)?)?;
     format(&root, &written)
+}
+
+/// Reads all sources.
+fn compile(root: &Path) -> io::Result<FileDescriptorSet> {
+    let sources = PACKAGES.map(|package| format!("{}.proto", package.module));
+    protox::compile(sources, [root.join("engine/proto")]).map_err(io::Error::other)
 }
 
 /// How the engine's messages look: no standard library, shared byte strings, ordered maps.
@@ -87,9 +98,7 @@ fn generate(
     mut config: Config,
     what: &str,
 ) -> io::Result<Vec<PathBuf>> {
-    let sources = PACKAGES.map(|package| format!("{}.proto", package.module));
-    let mut descriptors =
-        protox::compile(sources, [root.join("engine/proto")]).map_err(io::Error::other)?;
+    let mut descriptors = compile(root)?;
     for message in descriptors.file.iter_mut().flat_map(|file| &mut file.message_type) {
         for field in &mut message.field {
             let renamed = RENAMED.iter().find(|(from, _)| field.name() == *from);

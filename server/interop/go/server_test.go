@@ -7,6 +7,7 @@ package interop
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -76,6 +77,7 @@ type server struct {
 	data     string
 	endpoint string
 	peer     string
+	tls      *tls.Config // how clients speak to it, if not plainly
 	more     []string
 	log      *os.File
 	process  *os.Process
@@ -96,7 +98,13 @@ func both(t *testing.T, test func(*testing.T, *server), flags ...string) {
 // start starts a member on ports of its own and waits until it serves.
 func start(t *testing.T, kind, data string, flags ...string) *server {
 	t.Helper()
+	return startSecured(t, kind, data, nil, flags...)
+}
+
+// startSecured is the same for clients that speak TLS.
+func startSecured(t *testing.T, kind, data string, tls *tls.Config, flags ...string) *server {
 	s := prepare(t, kind, data, flags...)
+	s.tls = tls
 	s.run(t)
 	return s
 }
@@ -132,8 +140,8 @@ func (s *server) launch(t *testing.T) {
 	t.Helper()
 	arguments := []string{
 		"--data-dir", s.data,
-		"--listen-client-urls", "http://" + s.endpoint,
-		"--advertise-client-urls", "http://" + s.endpoint,
+		"--listen-client-urls", s.url(),
+		"--advertise-client-urls", s.url(),
 		"--listen-peer-urls", "http://" + s.peer,
 		"--initial-advertise-peer-urls", "http://" + s.peer,
 		"--initial-cluster", "default=http://" + s.peer,
@@ -171,6 +179,14 @@ func (s *server) await(t *testing.T) {
 	check(t, err)
 }
 
+// url is where clients find it.
+func (s *server) url() string {
+	if s.tls != nil {
+		return "https://" + s.endpoint
+	}
+	return "http://" + s.endpoint
+}
+
 // kill ends the process as a power cut would: it has no say in it.
 func (s *server) kill() {
 	if s.process != nil {
@@ -183,7 +199,8 @@ func (s *server) kill() {
 func (s *server) client(t *testing.T) *clientv3.Client {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints:   []string{s.endpoint},
+		Endpoints:   []string{s.url()},
+		TLS:         s.tls,
 		DialTimeout: patience,
 		Logger:      zap.NewNop(),
 	})
@@ -207,7 +224,11 @@ func (s *server) etcdctl(t *testing.T, stdin string, arguments ...string) result
 // etcdctlCommand is etcdctl against the member, for whoever wants to talk to it while it runs.
 func (s *server) etcdctlCommand(t *testing.T, arguments ...string) *exec.Cmd {
 	command := exec.CommandContext(within(t), binaries.etcdctl, arguments...)
-	command.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+s.endpoint)
+	endpoint := s.endpoint
+	if s.tls != nil {
+		endpoint = s.url()
+	}
+	command.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+endpoint)
 	return command
 }
 

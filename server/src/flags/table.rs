@@ -96,7 +96,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("grpc-keepalive-timeout", Duration, "20s", Obeyed, "And loses its connection after so long without an answer."),
         flag("socket-reuse-port", Bool, "false", WithoutEffect("a port is shared by the cores of this process, never with another process"), "Whether to set SO_REUSEPORT."),
         flag("socket-reuse-address", Bool, "false", WithoutEffect("SO_REUSEADDR is always set"), "Whether to set SO_REUSEADDR."),
-        flag("enable-grpc-gateway", Bool, "true", NotYet(NO_GATEWAY), "Whether to serve the JSON gateway (/v3/…)."),
+        flag("enable-grpc-gateway", Bool, "true", Obeyed, "Whether to serve the JSON gateway (/v3/…)."),
         flag("raft-read-timeout", Duration, "5s", WithoutEffect(PEERS), "How long to read from a peer."),
         flag("raft-write-timeout", Duration, "5s", WithoutEffect(PEERS), "How long to write to a peer."),
         flag("feature-gates", Gates, "", Obeyed, "Switches, as Name=true,Name=false; see the end."),
@@ -132,38 +132,38 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("discovery-password", Secret, "", WithoutEffect(NO_DISCOVERY), "And the password."),
     ] },
     Group { title: "TLS of clients", flags: &[
-        flag("cert-file", Text, "", NotYet(NO_TLS), "The certificate to show."),
-        flag("key-file", Text, "", NotYet(NO_TLS), "Its key."),
-        flag("client-cert-auth", Bool, "false", NotYet(NO_TLS), "Whether clients must show a certificate."),
-        flag("trusted-ca-file", Text, "", NotYet(NO_TLS), "Who may have signed it."),
-        flag("client-crl-file", Text, "", NotYet(NO_TLS), "Certificates that were revoked."),
-        flag("client-cert-allowed-hostname", Names, "", NotYet(NO_TLS), "Host names that it may have; empty: any."),
-        flag("client-cert-allowed-cn", Names, "", NotYet(NO_TLS), "Common names that it may have; empty: any. In etcd only in the file."),
-        flag("client-skip-client-san-verification", Bool, "false", NotYet(NO_TLS), "Whether the client's address need not be in it. In etcd only in the file."),
-        flag("client-cert-file", Text, "", NotYet(NO_TLS), "The certificate to dial with, if not --cert-file."),
-        flag("client-key-file", Text, "", NotYet(NO_TLS), "Its key."),
-        flag("auto-tls", Bool, "false", NotYet(NO_TLS), "Whether to make a certificate if there is none."),
+        flag("cert-file", Text, "", Obeyed, "The certificate to show."),
+        flag("key-file", Text, "", Obeyed, "Its key."),
+        flag("client-cert-auth", Bool, "false", Obeyed, "Whether clients must show a certificate."),
+        flag("trusted-ca-file", Text, "", Obeyed, "Who may have signed it."),
+        flag("client-crl-file", Text, "", Obeyed, "Certificates that were revoked."),
+        flag("client-cert-allowed-hostname", Names, "", Obeyed, "Host names that it may have; empty: any."),
+        flag("client-cert-allowed-cn", Names, "", Obeyed, "Common names that it may have; empty: any. In etcd only in the file."),
+        flag("client-skip-client-san-verification", Bool, "false", WithoutEffect(NO_ADDRESSES), "Whether the client's address need not be in it. In etcd only in the file."),
+        flag("client-cert-file", Text, "", WithoutEffect(NO_DIALLING), "The certificate to dial with, if not --cert-file."),
+        flag("client-key-file", Text, "", WithoutEffect(NO_DIALLING), "Its key."),
+        flag("auto-tls", Bool, "false", Obeyed, "Whether to make a certificate if there is none."),
     ] },
     Group { title: "TLS of peers", flags: &[
-        flag("peer-cert-file", Text, "", NotYet(NO_TLS), "The certificate to show."),
-        flag("peer-key-file", Text, "", NotYet(NO_TLS), "Its key."),
-        flag("peer-client-cert-auth", Bool, "false", NotYet(NO_TLS), "Whether peers must show a certificate."),
-        flag("peer-trusted-ca-file", Text, "", NotYet(NO_TLS), "Who may have signed it."),
-        flag("peer-crl-file", Text, "", NotYet(NO_TLS), "Certificates that were revoked."),
-        flag("peer-cert-allowed-cn", Names, "", NotYet(NO_TLS), "Common names that it may have; empty: any."),
-        flag("peer-cert-allowed-hostname", Names, "", NotYet(NO_TLS), "Host names that it may have; empty: any."),
-        flag("peer-skip-client-san-verification", Bool, "false", NotYet(NO_TLS), "Whether the peer's address need not be in it."),
-        flag("peer-client-cert-file", Text, "", NotYet(NO_TLS), "The certificate to dial with, if not --peer-cert-file."),
-        flag("peer-client-key-file", Text, "", NotYet(NO_TLS), "Its key."),
-        flag("peer-auto-tls", Bool, "false", NotYet(NO_TLS), "Whether to make a certificate if there is none."),
+        flag("peer-cert-file", Text, "", NotYet(NO_PEERS_TLS), "The certificate to show."),
+        flag("peer-key-file", Text, "", NotYet(NO_PEERS_TLS), "Its key."),
+        flag("peer-client-cert-auth", Bool, "false", NotYet(NO_PEERS_TLS), "Whether peers must show a certificate."),
+        flag("peer-trusted-ca-file", Text, "", NotYet(NO_PEERS_TLS), "Who may have signed it."),
+        flag("peer-crl-file", Text, "", NotYet(NO_PEERS_TLS), "Certificates that were revoked."),
+        flag("peer-cert-allowed-cn", Names, "", NotYet(NO_PEERS_TLS), "Common names that it may have; empty: any."),
+        flag("peer-cert-allowed-hostname", Names, "", NotYet(NO_PEERS_TLS), "Host names that it may have; empty: any."),
+        flag("peer-skip-client-san-verification", Bool, "false", NotYet(NO_PEERS_TLS), "Whether the peer's address need not be in it."),
+        flag("peer-client-cert-file", Text, "", NotYet(NO_PEERS_TLS), "The certificate to dial with, if not --peer-cert-file."),
+        flag("peer-client-key-file", Text, "", NotYet(NO_PEERS_TLS), "Its key."),
+        flag("peer-auto-tls", Bool, "false", NotYet(NO_PEERS_TLS), "Whether to make a certificate if there is none."),
     ] },
     Group { title: "Security of both, and of HTTP", flags: &[
-        flag("self-signed-cert-validity", Unsigned32, "1", NotYet(NO_TLS), "Years that a certificate is good that is made here."),
-        flag("cipher-suites", Names, "", NotYet(NO_TLS), "Cipher suites of TLS 1.2 by Go's names; empty: all good ones."),
-        flag("tls-min-version", Text, "TLS1.2", NotYet(NO_TLS), "The oldest TLS: TLS1.2 or TLS1.3."),
-        flag("tls-max-version", Text, "", NotYet(NO_TLS), "The newest TLS; empty: whatever there is."),
-        flag("cors", Origins, "*", NotYet(NO_WEB), "Origins of web pages that may ask; * or nothing: all."),
-        flag("host-whitelist", Names, "*", NotYet(NO_WEB), "Names that HTTP requests may use for this host without TLS; * or nothing: all."),
+        flag("self-signed-cert-validity", Unsigned32, "1", Obeyed, "Years that a certificate is good that is made here."),
+        flag("cipher-suites", Names, "", Obeyed, "Cipher suites of TLS 1.2 by Go's names; empty: all good ones."),
+        flag("tls-min-version", Text, "TLS1.2", Obeyed, "The oldest TLS: TLS1.2 or TLS1.3."),
+        flag("tls-max-version", Text, "", Obeyed, "The newest TLS; empty: whatever there is."),
+        flag("cors", Origins, "*", Obeyed, "Origins of web pages that may ask; * or nothing: all."),
+        flag("host-whitelist", Names, "*", Obeyed, "Names that HTTP requests may use for this host without TLS; * or nothing: all."),
     ] },
     Group { title: "Users", flags: &[
         flag("auth-token", Text, "simple", NotYet(NO_USERS), "How users are known again: simple, or jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…."),
@@ -212,10 +212,11 @@ pub(super) static GROUPS: [Group; 11] = [
 
 /// Why some flags change nothing, for now or for ever, or are refused.
 const DIGESTS: &str = "members compare digests of their states all the time";
-const NO_GATEWAY: &str = "there is no JSON gateway";
-const NO_TLS: &str = "TLS is not served; a listen URL with https is refused";
+const NO_ADDRESSES: &str = "addresses of clients are never compared with certificates, as in etcd";
+const NO_DIALLING: &str = "a member does not dial itself: the JSON gateway takes no connection";
+const NO_PEERS_TLS: &str =
+    "links between members are not secured; a peer URL with https is refused";
 const NO_USERS: &str = "there are no users";
-const NO_WEB: &str = "HTTP serves probes and metrics only";
 const ELECTIONS: &str = "the first election waits no longer than any other";
 const STORAGE: &str = "the storage is not bbolt";
 const PEERS: &str = "links to peers notice by themselves when a peer is gone";

@@ -25,25 +25,29 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_engine::api::{Code, Error, Request, Response};
+use cairn_engine::api::{Code, Error, Response};
+use cairn_io::clock::saturating_ns;
 use cairn_io::driver::Sink;
 use cairn_io::runtime::{Connection as Io, Runtime};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use h2::server::{Connection as H2, SendResponse};
 use h2::{Ping, PingPong, RecvStream};
+use http::HeaderMap;
 use http::request::Parts;
 use slab::Slab;
 
+use super::call::{self, Answers as _, Questions, Respond as _};
 use super::frame::{self, Messages};
-use super::method::{Kind, Method};
+use super::method::Method;
 use super::outflow::{Gauged, Outflow, Sender};
-use super::send::{Gone, Sending};
+use super::plain::{self, Received};
+use super::send::{Responding, Sending};
 use super::status::{Status, response_head};
-use super::unary::{self, Asked};
-use super::{keep_alive, parts, watch};
+use super::timeout;
+use super::unary::Asked;
 use crate::config::KeepAlive;
 use crate::context::Context as Server;
-use crate::version;
+use crate::web::Door;
 
 /// Bytes that a client may send on one stream before it is read.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -59,7 +63,7 @@ const SMALL_FRAMES_BYTES_MAX: usize = 16 << 20;
 /// How long a client may take to say that it speaks HTTP/2.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(20);
 /// Bytes of a connection's requests that have not arrived whole.
-const UNFINISHED_BYTES_MAX: usize = 64 << 20;
+pub(super) const UNFINISHED_BYTES_MAX: usize = 64 << 20;
 /// Answers that wait until the client reads others.
 const ANSWERS_MAX: usize = 1024;
 
@@ -87,6 +91,7 @@ struct Call {
 
 struct Connection<R: Runtime> {
     server: Server<R>,
+    door: Door,
     h2: H2<Gauged, Bytes>,
     calls: Slab<Call>,
     /// Calls whose message did not come with their head.
@@ -105,7 +110,7 @@ struct Connection<R: Runtime> {
 }
 
 /// Serves a connection that speaks HTTP/2 until it ends.
-pub async fn serve<R: Runtime>(server: Server<R>, io: Io) {
+pub async fn serve<R: Runtime>(server: Server<R>, io: Io, door: Door) {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW_BYTES)
@@ -121,6 +126,7 @@ pub async fn serve<R: Runtime>(server: Server<R>, io: Io) {
     let mut connection = Connection {
         stopping: Box::pin(server.stopped()),
         server,
+        door,
         h2,
         calls: Slab::new(),
         unfinished: FuturesUnordered::new(),
@@ -198,6 +204,12 @@ impl<R: Runtime> Connection<R> {
         mut respond: SendResponse<Bytes>,
     ) {
         let (head, body) = request.into_parts();
+        if self.door.is_secure && !is_grpc(&head) {
+            let body = Received::new(body, self.unfinished_bytes.clone());
+            let responding = Responding { respond, outflow: self.outflow.clone() };
+            R::spawn(plain::serve(self.server.clone(), self.door, head, body, responding));
+            return;
+        }
         let (method, needs_leader) = match self.admit(&head) {
             Ok(admitted) => admitted,
             Err(status) => return refuse(&mut respond, &status),
@@ -206,7 +218,7 @@ impl<R: Runtime> Connection<R> {
         let message_bytes_max = self.server.limits().message_bytes_max;
         let unfinished_bytes = self.unfinished_bytes.clone();
         let mut receiving = Receiving::new(body, message_bytes_max, unfinished_bytes);
-        if method.row().kind == Kind::Unary {
+        if !call::needs_task(method) {
             let message = receiving.poll_only(context);
             let place = self.calls.insert(Call { method, respond });
             match message {
@@ -214,28 +226,20 @@ impl<R: Runtime> Connection<R> {
                 Poll::Pending => self.unfinished.push(Unfinished { place, receiving }),
             }
         } else {
-            let outflow = self.outflow.clone();
+            let responding = Responding { respond, outflow: self.outflow.clone() };
             let server = self.server.for_call(needs_leader);
-            R::spawn(stream(server, method, receiving, respond, outflow));
+            R::spawn(serve_call(server, method, head.headers, receiving, responding));
         }
     }
 
     /// Whether a request is one that this server takes, and whether its client wants a leader.
     fn admit(&self, head: &Parts) -> Result<(Method, bool), Status> {
-        let grpc = head.headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-        if !grpc.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        if !is_grpc(head) {
             return Err(Status::new(Code::Unknown, "malformed header: missing HTTP content-type"));
         }
         let path = head.uri.path();
         let method = Method::of_path(path).ok_or_else(|| Status::unimplemented(path))?;
-        let handle = self.server.handle();
-        if handle.is_learner() && !may_ask_learner(method) {
-            return Err(Error::NotSupportedForLearner.into());
-        }
-        let needs_leader = head.headers.get("hasleader").is_some_and(|value| value == "true");
-        if needs_leader && !handle.leader().is_some() {
-            return Err(Error::NoLeader.into());
-        }
+        let needs_leader = call::admit(&self.server, method, &head.headers)?;
         Ok((method, needs_leader))
     }
 
@@ -253,20 +257,8 @@ impl<R: Runtime> Connection<R> {
 
     /// Asks the engine what a call's message says.
     fn ask(&mut self, place: usize, message: Result<Bytes, Status>) {
-        let (limits, header) = (self.server.limits().unary(), self.server.handle().header());
         let method = self.calls[place].method;
-        let asked = message.and_then(|message| {
-            self.server.metrics().received(method);
-            unary::read(method, message, limits, header)
-        });
-        let is_learner = self.server.handle().is_learner();
-        let asked = asked.and_then(|asked| match asked {
-            // It may lag, so it reads only for those who do not mind.
-            Asked::Engine(Request::Range(range)) if is_learner && !range.serializable => {
-                Err(Error::NotSupportedForLearner.into())
-            }
-            asked @ (Asked::Engine(_) | Asked::Answer(_)) => Ok(asked),
-        });
+        let asked = message.and_then(|message| call::read(&self.server, method, message));
         match asked {
             Ok(Asked::Engine(request)) => {
                 let key = u64::try_from(place).expect("64 bits");
@@ -314,6 +306,11 @@ impl<R: Runtime> Connection<R> {
     }
 }
 
+fn is_grpc(head: &Parts) -> bool {
+    let kind = head.headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
 /// Pings a client now and then; ends when it does not answer in time.
 async fn heartbeat<R: Runtime>(server: Server<R>, pings: Option<PingPong>) {
     let KeepAlive { interval, timeout, .. } = server.limits().keep_alive;
@@ -322,11 +319,6 @@ async fn heartbeat<R: Runtime>(server: Server<R>, pings: Option<PingPong>) {
         R::sleep(interval).await;
         let Some(Ok(_)) = server.within(timeout, pings.ping(Ping::opaque())).await else { return };
     }
-}
-
-/// What a learner answers, as in etcd: how it is, a range that may be old, a copy of what it has.
-fn may_ask_learner(method: Method) -> bool {
-    matches!(method, Method::Status | Method::Range | Method::Snapshot)
 }
 
 fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) {
@@ -338,55 +330,26 @@ fn key_place(key: u64) -> usize {
     usize::try_from(key).expect("64 bits")
 }
 
-/// Serves a call that is a stream, as a task.
-async fn stream<R: Runtime>(
+/// Serves a call that needs a task.
+async fn serve_call<R: Runtime>(
     server: Server<R>,
     method: Method,
+    headers: HeaderMap,
     receiving: Receiving,
-    mut respond: SendResponse<Bytes>,
-    outflow: Rc<Outflow>,
+    responding: Responding,
 ) {
-    let outcome = serve_stream(&server, method, receiving, &mut respond, &outflow).await;
-    let code = outcome.unwrap_or(Code::Canceled);
-    server.metrics().handled(method, code);
-}
-
-async fn serve_stream<R: Runtime>(
-    server: &Server<R>,
-    method: Method,
-    mut receiving: Receiving,
-    respond: &mut SendResponse<Bytes>,
-    outflow: &Rc<Outflow>,
-) -> Result<Code, Gone> {
-    let handle = server.handle();
-    let request = if method == Method::Watch {
-        return watch::serve(Sending::begin(respond, outflow)?, receiving, server).await;
-    } else if method == Method::LeaseKeepAlive {
-        return keep_alive::serve(Sending::begin(respond, outflow)?, receiving, server).await;
-    } else if method == Method::RangeStream {
-        receiving.only().await.and_then(unary::read_range_stream)
-    } else if method == Method::Snapshot {
-        receiving.only().await.and_then(unary::read_snapshot)
-    } else {
-        Err(Status::unserved(method))
-    };
-    let answer = match request {
-        Ok(request) => handle.ask(request).await.map_err(Status::from),
-        Err(status) => Err(status),
-    };
-    match answer {
-        Ok(Response::RangeStream(answer)) => {
-            parts::range(Sending::begin(respond, outflow)?, *answer).await
+    let outcome = match timeout::read(&headers) {
+        Ok(limit) => {
+            let deadline = limit.map(|limit| R::now().saturating_add(saturating_ns(limit)));
+            call::serve(&server, method, deadline, receiving, responding).await
         }
-        Ok(Response::Snapshot(answer)) => {
-            parts::snapshot(Sending::begin(respond, outflow)?, *answer, version::ETCD_VERSION).await
-        }
-        Ok(_) => unreachable!("each question has its kind of answer"),
         Err(status) => {
-            refuse(respond, &status);
+            responding.refuse(&status);
             Ok(status.code)
         }
-    }
+    };
+    let code = outcome.unwrap_or(Code::Canceled);
+    server.metrics().handled(method, code);
 }
 
 /// A call whose message has not arrived whole.
@@ -421,19 +384,20 @@ impl Receiving {
         Self { body, messages, message_bytes_max, held_bytes: 0, unfinished_bytes }
     }
 
-    /// Waits for the next message; `None`: the client sends no more. Cancelling loses nothing.
-    ///
-    /// # Errors
-    /// If the message is refused, or the call is broken off.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        poll_fn(|context| self.poll_next(context)).await
+    /// The message of a call that has one.
+    fn poll_only(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        let missing = || Status::new(Code::Internal, "grpc: a call without a message");
+        self.poll_next(context).map(|outcome| outcome?.ok_or_else(missing))
     }
 
-    /// Waits for the only message of the call.
-    async fn only(&mut self) -> Result<Bytes, Status> {
-        poll_fn(|context| self.poll_only(context)).await
+    /// Corrects the sum of what is held.
+    fn hold(&mut self, bytes: usize) {
+        self.unfinished_bytes.set(self.unfinished_bytes.get() - self.held_bytes + bytes);
+        self.held_bytes = bytes;
     }
+}
 
+impl Questions for Receiving {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(message) = self.messages.next(self.message_bytes_max)? {
@@ -463,18 +427,6 @@ impl Receiving {
                 }
             }
         }
-    }
-
-    /// The message of a call that has one.
-    fn poll_only(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
-        let missing = || Status::new(Code::Internal, "grpc: a call without a message");
-        self.poll_next(context).map(|outcome| outcome?.ok_or_else(missing))
-    }
-
-    /// Corrects the sum of what is held.
-    fn hold(&mut self, bytes: usize) {
-        self.unfinished_bytes.set(self.unfinished_bytes.get() - self.held_bytes + bytes);
-        self.held_bytes = bytes;
     }
 }
 

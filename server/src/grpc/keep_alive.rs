@@ -9,8 +9,7 @@ use cairn_engine::api::etcdserverpb::LeaseKeepAliveRequest;
 use cairn_engine::api::{Code, Request};
 use cairn_io::runtime::Runtime;
 
-use super::connection::Receiving;
-use super::send::{Gone, Sending};
+use super::call::{Answers, Gone, Questions};
 use super::status::Status;
 use super::{frame, unary};
 use crate::context::Context;
@@ -19,8 +18,8 @@ use crate::context::Context;
 ///
 /// Each question is answered before the next is read: a client that does not read its answers is not read from.
 pub(super) async fn serve<R: Runtime>(
-    mut sending: Sending,
-    mut receiving: Receiving,
+    mut sending: impl Answers,
+    mut receiving: impl Questions,
     server: &Context<R>,
 ) -> Result<Code, Gone> {
     let mut cut = pin!(server.cut());
@@ -42,7 +41,7 @@ pub(super) async fn serve<R: Runtime>(
         let mut asked = pin!(server.handle().ask(Request::LeaseKeepAlive(LeaseId(request.id))));
         // Whoever went away need not be waited for.
         let outcome = poll_fn(|context| {
-            if sending.poll_reset(context).is_ready() {
+            if sending.poll_gone(context).is_ready() {
                 return Poll::Ready(Err(Gone));
             }
             asked.as_mut().poll(context).map(Ok)

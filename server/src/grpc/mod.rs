@@ -3,7 +3,7 @@
 //! What there is to it: a table of paths ([`method`]), messages with a length in front ([`frame`]), and a status in
 //! trailers ([`status`]). A connection is one task ([`connection`]): it takes everything that has arrived, hands it to
 //! the engine, and writes the answers that have gathered in one flush. Unary calls ([`unary`]) are no tasks of their
-//! own; streams are, one each. What an unread answer may cost is bounded in `outflow`.
+//! own; streams are, one each, and calls that wait for others ([`call`]). What an unread answer may cost is bounded in `outflow`.
 //!
 //! | file | calls |
 //! |---|---|
@@ -11,15 +11,19 @@
 //! | watch.rs | Watch |
 //! | `keep_alive.rs` | LeaseKeepAlive |
 //! | parts.rs | `RangeStream` and Snapshot: one question, an answer in parts |
+//! | plain.rs | requests that are no gRPC |
 
+pub(crate) mod call;
 pub mod connection;
 pub mod frame;
 pub mod method;
 pub mod status;
+pub mod timeout;
 pub mod unary;
 
 mod keep_alive;
 mod outflow;
 mod parts;
+mod plain;
 mod send;
 mod watch;

@@ -8,15 +8,18 @@ use cairn_engine::snapshot::etcd::EtcdSnapshot;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::call::{Answers, Gone};
 use super::frame;
-use super::send::{Gone, Sending};
 use super::status::Status;
 
 /// Bytes of the file in one part of a snapshot, as etcd cuts it.
 const SNAPSHOT_PART_BYTES: usize = 32 << 10;
 
 /// Sends a range.
-pub(super) async fn range(mut sending: Sending, mut stream: RangeStream) -> Result<Code, Gone> {
+pub(super) async fn range(
+    mut sending: impl Answers,
+    mut stream: RangeStream,
+) -> Result<Code, Gone> {
     loop {
         sending.room_for_part().await?;
         let Some(part) = stream.next_part() else { return sending.finish(&Status::OK) };
@@ -27,7 +30,7 @@ pub(super) async fn range(mut sending: Sending, mut stream: RangeStream) -> Resu
 
 /// Sends a snapshot: the file in parts, then its SHA-256 as one more part.
 pub(super) async fn snapshot(
-    mut sending: Sending,
+    mut sending: impl Answers,
     mut snapshot: EtcdSnapshot,
     version: &str,
 ) -> Result<Code, Gone> {

@@ -9,18 +9,39 @@ use cairn_engine::api::Code;
 use h2::SendStream;
 use h2::server::SendResponse;
 
+use super::call::{Answers, Gone, Respond};
 use super::outflow::{Outflow, Sender};
 use super::status::{Status, response_head};
+
+/// A call of a connection whose answer is a stream of messages, or takes its time.
+pub(super) struct Responding {
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) outflow: Rc<Outflow>,
+}
+
+impl Respond for Responding {
+    type Answers = Sending;
+
+    fn begin(mut self) -> Result<Sending, Gone> {
+        // Sends the head of the response.
+        Ok(Sending::on(self.respond.send_response(response_head(), false)?, &self.outflow))
+    }
+
+    fn refuse(mut self, status: &Status) {
+        // A client that went away is not told.
+        drop(self.respond.send_response(status.response(), true));
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.respond.poll_reset(context).map(drop)
+    }
+}
 
 /// The sending half of a call whose answer is a stream of messages.
 pub(super) struct Sending {
     stream: SendStream<Bytes>,
     outflow: Sender,
 }
-
-/// The client does not listen any more.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Gone;
 
 impl From<h2::Error> for Gone {
     fn from(_: h2::Error) -> Self {
@@ -29,21 +50,28 @@ impl From<h2::Error> for Gone {
 }
 
 impl Sending {
-    /// Sends the head of the response.
-    pub(super) fn begin(
-        respond: &mut SendResponse<Bytes>,
-        outflow: &Rc<Outflow>,
-    ) -> Result<Self, Gone> {
-        Ok(Self::on(respond.send_response(response_head(), false)?, outflow))
-    }
-
     /// Goes on after the head of the response.
     pub(super) fn on(stream: SendStream<Bytes>, outflow: &Rc<Outflow>) -> Self {
         Self { stream, outflow: outflow.sender() }
     }
 
+    /// Ends a call that is no gRPC.
+    pub(super) fn end(mut self) -> Result<(), Gone> {
+        self.stream.send_data(Bytes::new(), true)?;
+        Ok(())
+    }
+
+    fn poll_takes_data(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if self.poll_gone(context).is_ready() {
+            return Poll::Ready(Err(Gone));
+        }
+        self.outflow.poll_takes_data(context).map(Ok)
+    }
+}
+
+impl Answers for Sending {
     /// Sends data as the client's window allows; when it returns, all of it has been handed to the connection.
-    pub(super) async fn send(&mut self, mut data: Bytes) -> Result<(), Gone> {
+    async fn send(&mut self, mut data: Bytes) -> Result<(), Gone> {
         while !data.is_empty() {
             poll_fn(|context| self.poll_takes_data(context)).await?;
             self.stream.reserve_capacity(data.len().min(CHUNK_BYTES_MAX));
@@ -58,10 +86,9 @@ impl Sending {
         Ok(())
     }
 
-    /// Waits until a part of a long answer may be made.
-    pub(super) async fn room_for_part(&mut self) -> Result<(), Gone> {
+    async fn room_for_part(&mut self) -> Result<(), Gone> {
         poll_fn(|context| {
-            if self.poll_reset(context).is_ready() {
+            if self.poll_gone(context).is_ready() {
                 return Poll::Ready(Err(Gone));
             }
             self.outflow.poll_room_for_part(context).map(Ok)
@@ -69,27 +96,17 @@ impl Sending {
         .await
     }
 
-    /// Sends a part of a long answer, for which there was room.
-    pub(super) async fn send_part(&mut self, part: Bytes) -> Result<(), Gone> {
+    async fn send_part(&mut self, part: Bytes) -> Result<(), Gone> {
         let _counted = self.outflow.count_part(part.len());
         self.send(part).await
     }
 
-    fn poll_takes_data(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        if self.poll_reset(context).is_ready() {
-            return Poll::Ready(Err(Gone));
-        }
-        self.outflow.poll_takes_data(context).map(Ok)
-    }
-
-    /// Ends the call; with the code that it ended with.
-    pub(super) fn finish(mut self, status: &Status) -> Result<Code, Gone> {
+    fn finish(mut self, status: &Status) -> Result<Code, Gone> {
         self.stream.send_trailers(status.trailers())?;
         Ok(status.code)
     }
 
-    /// Ready when the client has ended the call.
-    pub(super) fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_reset(context).map(drop)
     }
 }

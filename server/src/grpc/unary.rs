@@ -149,12 +149,18 @@ pub fn read(
             }
             return Ok(answer(&HealthCheckResponse { status: ServingStatus::Serving.into() }));
         }
-        // Served as streams.
+        // Served by tasks of their own.
         Method::RangeStream
         | Method::Watch
         | Method::LeaseKeepAlive
         | Method::Snapshot
+        | Method::Lock
+        | Method::Unlock
+        | Method::Campaign
+        | Method::Proclaim
+        | Method::Leader
         | Method::Observe
+        | Method::Resign
         | Method::HealthWatch
         // Not served yet: docs/compat.md says which.
         | Method::Downgrade
@@ -172,13 +178,7 @@ pub fn read(
         | Method::RoleList
         | Method::RoleDelete
         | Method::RoleGrantPermission
-        | Method::RoleRevokePermission
-        | Method::Lock
-        | Method::Unlock
-        | Method::Campaign
-        | Method::Proclaim
-        | Method::Leader
-        | Method::Resign => return Err(Status::unserved(method)),
+        | Method::RoleRevokePermission => return Err(Status::unserved(method)),
     };
     Ok(Asked::Engine(request))
 }
@@ -235,7 +235,7 @@ fn answer(message: &impl Message) -> Asked {
 }
 
 /// A lease id that nobody can guess or meet by chance: positive, 63 bits.
-fn random_lease_id() -> i64 {
+pub(crate) fn random_lease_id() -> i64 {
     let random = getrandom::u64().expect("the kernel has randomness once it runs");
     i64::try_from(random >> 1).expect("63 bits").max(1)
 }

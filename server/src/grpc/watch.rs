@@ -11,8 +11,7 @@ use cairn_engine::watch;
 use cairn_io::driver::{Handle, WatchStream};
 use cairn_io::runtime::Runtime;
 
-use super::connection::Receiving;
-use super::send::{Gone, Sending};
+use super::call::{Answers, Gone, Questions};
 use super::status::Status;
 use super::{frame, unary};
 use crate::context::Context;
@@ -28,8 +27,8 @@ enum Happened {
 
 /// Serves one stream until the client ends it. Its half-close changes nothing: the stream goes on.
 pub(super) async fn serve<R: Runtime>(
-    mut sending: Sending,
-    mut receiving: Receiving,
+    mut sending: impl Answers,
+    mut receiving: impl Questions,
     server: &Context<R>,
 ) -> Result<Code, Gone> {
     let handle = server.handle();
@@ -52,8 +51,8 @@ pub(super) async fn serve<R: Runtime>(
 }
 
 async fn next(
-    sending: &mut Sending,
-    receiving: &mut Receiving,
+    sending: &mut impl Answers,
+    receiving: &mut impl Questions,
     stream: &WatchStream,
     asks: bool,
     mut cut: Pin<&mut impl Future<Output = Error>>,
@@ -70,14 +69,14 @@ async fn next(
         if asks && let Poll::Ready(message) = asked.as_mut().poll(context) {
             return Poll::Ready(Happened::Asked(message));
         }
-        sending.poll_reset(context).map(|()| Happened::Gone)
+        sending.poll_gone(context).map(|()| Happened::Gone)
     })
     .await
 }
 
 /// Sends a response, and what follows it at once, in one piece.
 async fn send(
-    sending: &mut Sending,
+    sending: &mut impl Answers,
     stream: &WatchStream,
     handle: &Handle,
     first: watch::Response,

@@ -7,11 +7,14 @@
 //! | file | what |
 //! |---|---|
 //! | kv.rs, watch.rs, lease.rs, maintenance.rs | etcd's services |
+//! | recipes.rs | Lock and Election |
 //! | http.rs | HTTP/1.1 on the same port |
+//! | gateway.rs | the API in JSON |
+//! | tls.rs, peer_tls.rs | TLS of clients; of members among each other |
 //! | process.rs | starting, stopping, being killed, and reasons not to start |
 //! | `local_cluster.rs` | the subcommand that runs several |
 //! | hostile.rs | clients that mean no good |
-//! | harness.rs, ask.rs | a member in a child process; questions, made short |
+//! | harness.rs, ask.rs, authority.rs | a member in a child process; questions, made short; certificates |
 
 #![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
 
@@ -19,6 +22,8 @@
 mod client;
 
 mod ask;
+mod authority;
+mod gateway;
 mod harness;
 mod hostile;
 mod http;
@@ -26,5 +31,8 @@ mod kv;
 mod lease;
 mod local_cluster;
 mod maintenance;
+mod peer_tls;
 mod process;
+mod recipes;
+mod tls;
 mod watch;

@@ -1,0 +1,279 @@
+//! Accepting: from a connection to one that is secured.
+//!
+//! # What a client can make us hold
+//!
+//! A handshake has [`HANDSHAKE_LIMIT`]. Of handshakes under way there are at most [`HANDSHAKES_MAX`] on a core; one more
+//! ends the oldest. So whoever opens many and says nothing pushes out its own, while those that go on are done within
+//! milliseconds.
+
+use core::cell::{Cell, RefCell};
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cairn_io::runtime::{Connection as Io, Runtime};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ServerConfig, ServerConnection};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use super::choice::Chosen;
+use super::files::{Contents, Paths, TlsError};
+use super::names::Names;
+use crate::config::security::{Tls, TlsChoice};
+
+/// How long a handshake may take.
+pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Handshakes under way on one core.
+pub const HANDSHAKES_MAX: usize = 1024;
+
+/// What listeners accept by. One for all cores; each makes an [`Acceptor`] of it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    paths: Paths,
+    names: Names,
+    wants_certificate: bool,
+    chosen: Chosen,
+    first: Loaded,
+}
+
+/// What was made of the files.
+#[derive(Clone, Debug)]
+struct Loaded {
+    contents: Contents,
+    config: Arc<ServerConfig>,
+}
+
+impl Server {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// If they do not hold what they should.
+    pub fn new(tls: &Tls, choice: &TlsChoice) -> Result<Self, TlsError> {
+        let (Some(cert), Some(key)) = (tls.cert_file.clone(), tls.key_file.clone()) else {
+            return Err(TlsError::Flags("a certificate and its key are needed for TLS"));
+        };
+        // As in etcd, naming whom to trust is asking for certificates.
+        let wants_certificate = tls.client_cert_auth || tls.trusted_ca_file.is_some();
+        if wants_certificate && tls.trusted_ca_file.is_none() {
+            return Err(TlsError::Flags(
+                "certificates of clients are asked for, but no file says whom to trust",
+            ));
+        }
+        let (trusted_ca, crl) = (tls.trusted_ca_file.clone(), tls.crl_file.clone());
+        let paths = Paths { cert, key, trusted_ca, crl };
+        let (names, chosen) = (Names::new(tls)?, Chosen::new(choice)?);
+        let contents = paths.read()?;
+        let config = config(&paths, &contents, &chosen, wants_certificate)?;
+        let first = Loaded { contents, config };
+        Ok(Self { paths, names, wants_certificate, chosen, first })
+    }
+
+    /// What accepts on one core.
+    pub fn acceptor(&self) -> Acceptor {
+        let server = self.clone();
+        let current = RefCell::new(server.first.clone());
+        Acceptor(Rc::new(Inner {
+            server,
+            current,
+            refused: RefCell::default(),
+            pending: Pending::default(),
+        }))
+    }
+}
+
+fn config(
+    paths: &Paths,
+    contents: &Contents,
+    chosen: &Chosen,
+    wants_certificate: bool,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key) = paths.identity(contents)?;
+    let provider = chosen.provider.clone();
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&chosen.versions)?;
+    let roots = paths.roots(contents)?.filter(|_| wants_certificate);
+    let asks = roots.is_some();
+    let builder = match roots {
+        Some(roots) => {
+            // What no list speaks of is not revoked; etcd sees it so.
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                .with_crls(paths.revoked(contents)?)
+                .allow_unknown_revocation_status()
+                .build()
+                .map_err(|error| TlsError::Unusable(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if asks {
+        // A session that is resumed shows no certificate again, which may have been revoked.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(Arc::new(config))
+}
+
+/// Accepts on one core.
+#[derive(Clone)]
+pub struct Acceptor(Rc<Inner>);
+
+struct Inner {
+    server: Server,
+    /// The newest of what fitted together.
+    current: RefCell<Loaded>,
+    /// What did not, so that it is warned of once.
+    refused: RefCell<Option<Contents>>,
+    pending: Pending,
+}
+
+impl Acceptor {
+    /// Makes a connection a secured one.
+    ///
+    /// # Errors
+    /// Why the other side is turned away, for the log.
+    pub async fn accept<R: Runtime>(&self, io: Io) -> Result<Secured, String> {
+        let pending = self.0.pending.enter();
+        let mut accepting = pin!(TlsAcceptor::from(self.config()).accept(io));
+        let mut limit = pin!(R::sleep(HANDSHAKE_LIMIT));
+        let mut pushed_out = pin!(pending.pushed_out());
+        let stream = poll_fn(|context| {
+            if let Poll::Ready(accepted) = accepting.as_mut().poll(context) {
+                return Poll::Ready(accepted.map_err(|error| error.to_string()));
+            }
+            if pushed_out.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err("too many handshakes are under way".to_owned()));
+            }
+            limit.as_mut().poll(context).map(|()| Err("the handshake took too long".to_owned()))
+        })
+        .await?;
+        let certificate = shown(stream.get_ref().1).cloned();
+        if certificate.as_ref().is_some_and(|shown| !self.0.server.names.allow(shown)) {
+            return Err(WRONG_NAME.to_owned());
+        }
+        Ok(Secured { io: Box::new(stream), certificate })
+    }
+
+    /// What the files say now.
+    fn config(&self) -> Arc<ServerConfig> {
+        let Inner { server, current, refused, .. } = &*self.0;
+        let Server { paths, chosen, wants_certificate, .. } = server;
+        match paths.read() {
+            Ok(contents) if contents == current.borrow().contents => {}
+            Ok(contents) if refused.borrow().as_ref() == Some(&contents) => {}
+            Ok(contents) => match config(paths, &contents, chosen, *wants_certificate) {
+                Ok(config) => {
+                    tracing::info!(cert = %paths.cert.display(), "took new certificates");
+                    *current.borrow_mut() = Loaded { contents, config };
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "new certificates are of no use; going on with the old");
+                    *refused.borrow_mut() = Some(contents);
+                }
+            },
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot read certificates; going on with the old");
+            }
+        }
+        current.borrow().config.clone()
+    }
+}
+
+/// Why a certificate is turned away that was signed well.
+pub(super) const WRONG_NAME: &str = "the certificate has none of the allowed names";
+
+/// A connection that is secured.
+pub struct Secured {
+    /// What goes through it.
+    pub io: Io,
+    /// The certificate that the other side has shown.
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// The certificate that the other side has shown.
+fn shown(connection: &ServerConnection) -> Option<&CertificateDer<'static>> {
+    connection.peer_certificates()?.first()
+}
+
+/// Handshakes under way.
+#[derive(Default)]
+struct Pending {
+    /// By the order in which they began. Dropping one ends its handshake.
+    open: Rc<RefCell<BTreeMap<u64, oneshot::Sender<()>>>>,
+    last: Cell<u64>,
+}
+
+/// One of them.
+struct Place {
+    open: Rc<RefCell<BTreeMap<u64, oneshot::Sender<()>>>>,
+    number: u64,
+    end: oneshot::Receiver<()>,
+}
+
+impl Pending {
+    fn enter(&self) -> Place {
+        let number = self.last.get() + 1;
+        self.last.set(number);
+        let (keep, end) = oneshot::channel();
+        let mut open = self.open.borrow_mut();
+        if open.len() >= HANDSHAKES_MAX {
+            open.pop_first();
+        }
+        open.insert(number, keep);
+        Place { open: self.open.clone(), number, end }
+    }
+}
+
+impl Place {
+    /// Ready when another took the place.
+    async fn pushed_out(mut self) {
+        // Nothing is ever sent.
+        drop((&mut self.end).await);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.borrow_mut().remove(&self.number);
+    }
+}
+
+impl core::fmt::Debug for Secured {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Secured").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+impl core::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Acceptor").field("cert", &self.0.server.paths.cert).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn one_handshake_too_many_ends_the_oldest() {
+        let pending = Pending::default();
+        let context = &mut Context::from_waker(Waker::noop());
+        let mut places: Vec<_> =
+            (0..HANDSHAKES_MAX).map(|_| Box::pin(pending.enter().pushed_out())).collect();
+        assert!(places.iter_mut().all(|place| place.as_mut().poll(context).is_pending()));
+        let _one_more = pending.enter();
+        assert!(places[0].as_mut().poll(context).is_ready());
+        assert!(places[1].as_mut().poll(context).is_pending());
+        drop(places);
+        assert_eq!(pending.open.borrow().len(), 1);
+    }
+}
