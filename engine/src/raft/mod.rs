@@ -205,7 +205,7 @@ pub struct Config {
 }
 
 /// What a member knew when it stopped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Durable {
     /// Term, vote and commit index.
     pub hard_state: HardState,
@@ -265,7 +265,7 @@ pub struct NotLeader {
 pub struct NotNow;
 
 /// What the role wants to happen after it handled something.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Next {
     /// Nothing changes.
     Stay,
@@ -277,7 +277,7 @@ enum Next {
     Lead,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Role {
     Follower(Follower),
     PreCandidate(Candidate),
@@ -299,7 +299,7 @@ pub enum RoleName {
 }
 
 /// One member's part in the agreement.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     core: Core,
     role: Role,

@@ -10,7 +10,7 @@ use super::{Config, Durable, Entry, FORFEITED, EntryKind, HardState, Index, Outg
 use crate::ids::MemberId;
 use crate::rng::Rng;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Core {
     pub(super) config: Config,
     pub(super) hard_state: HardState,
