@@ -10,6 +10,8 @@
 //! | [`request_decode`] | a call | it is refused, or can be decoded again from the log |
 //! | [`txn_check`] | transactions | engine and model agree about them, before and after |
 //! | [`frames`] | data of a stream | messages come out as a second parser finds them |
+//! | [`peer_frames`] | a connection between members | frames come out the same wherever it is cut, and are refused the same |
+//! | [`peer_message`] | what a member says | it is refused, or written down again as it was |
 //! | [`command_line`] | arguments and variables | they are understood, or refused in words |
 
 #![forbid(unsafe_code)]
@@ -17,12 +19,14 @@
 mod choices;
 mod command_line;
 mod frames;
+mod peers;
 mod requests;
 mod txn;
 mod wal;
 
 pub use command_line::command_line;
 pub use frames::frames;
+pub use peers::{peer_frames, peer_message};
 pub use requests::request_decode;
 pub use txn::txn_check;
 pub use wal::{wal_bytes, wal_recovery};
@@ -37,11 +41,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "wal_recovery", run: wal_recovery },
     Target { name: "wal_bytes", run: wal_bytes },
     Target { name: "request_decode", run: request_decode },
     Target { name: "txn_check", run: txn_check },
     Target { name: "frames", run: frames },
+    Target { name: "peer_frames", run: peer_frames },
+    Target { name: "peer_message", run: peer_message },
     Target { name: "command_line", run: command_line },
 ];

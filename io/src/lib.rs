@@ -12,12 +12,13 @@
 //! | [`driver`] | the turn of a core: everything above, in the service of the engine |
 //! | [`mailbox`] | batches from core to core |
 //! | [`listener`] | sockets to accept on: exclusive, or one per executor |
+//! | [`lives`] | the starts of a member, written down |
 //! | [`datadir`] | the directory that belongs to one process at a time |
 //! | [`signals`], [`limits`], [`clock`] | what a process asks of its kernel once |
 //!
 //! # Order at start
 //!
-//! [`signals::block`] (before any thread exists) → [`datadir::DataDir::open`] → [`limits::raise`] →
+//! [`signals::block`] (before any thread exists) → [`datadir::DataDir::open`] → [`lives::begin`] → [`limits::raise`] →
 //! [`listener::bind`] → [`probe::select`] → [`runtime::launch`].
 //!
 //! `unsafe` is confined to `sys.rs`; `docs/decisions/unsafe-in-io.md` lists it.
@@ -28,6 +29,7 @@ pub mod disk;
 pub mod driver;
 pub mod limits;
 pub mod listener;
+pub mod lives;
 pub mod mailbox;
 pub mod probe;
 pub mod pulse;

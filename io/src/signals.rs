@@ -83,6 +83,11 @@ impl Signals {
             None => core::future::pending().await,
         }
     }
+
+    /// The next signal, if there is one already.
+    pub fn try_next(&mut self) -> Option<Signal> {
+        self.receiver.try_recv().ok()
+    }
 }
 
 /// Ends the process by `signal`, as if it had never been blocked: the parent sees a death by that signal

@@ -1,18 +1,19 @@
-//! A new connection: does it speak HTTP/2, as gRPC clients do, or HTTP/1.1?
+//! A new connection: does it speak HTTP/2, as gRPC clients do, or HTTP/1.1? And on the peer port, is it a member?
 //!
-//! HTTP/2 with prior knowledge begins with `PRI * HTTP/2.0`; no HTTP/1.1 request does. The bytes that told are given
-//! back in front of the rest.
+//! HTTP/2 with prior knowledge begins with `PRI * HTTP/2.0`, a link between members with words of its own; no HTTP/1.1
+//! request does. The bytes that told are given back in front of the rest.
 
 use core::pin::Pin;
 use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use cairn_engine::peer::hello::PREFACE;
 use cairn_io::runtime::{Connection as Io, Runtime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
-use crate::{grpc, http1};
+use crate::{grpc, http1, peers};
 
 /// How long a client may take to say its first words.
 const FIRST_WORDS_LIMIT: Duration = Duration::from_secs(30);
@@ -25,35 +26,52 @@ pub enum Face {
     Clients,
     /// HTTP/1.1 alone: because gRPC has addresses of its own, or because only metrics and health are wanted.
     Http,
+    /// Links to other members, and HTTP/1.1 beside them.
+    Peers,
+}
+
+impl Face {
+    /// How those begin that do not speak HTTP/1.1.
+    const fn preface(self) -> &'static [u8] {
+        match self {
+            Self::Clients | Self::Http => HTTP2,
+            Self::Peers => PREFACE,
+        }
+    }
 }
 
 /// Serves a connection until it ends.
 pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face) {
     let _counted = server.count_connection();
-    let spoken = server.within(FIRST_WORDS_LIMIT, first_words(&mut io));
-    let Some(Some(Some((first, speaks_http2)))) = server.unless_stopped(spoken).await else {
+    let spoken = server.within(FIRST_WORDS_LIMIT, first_words(&mut io, face.preface()));
+    let Some(Some(Some((first, has_preface)))) = server.unless_stopped(spoken).await else {
         return;
     };
+    if face == Face::Peers && has_preface {
+        // Peers are listened to on the first core only.
+        let acceptor = server.handle().peer_acceptor().expect("the first core has the links");
+        return acceptor.adopt(io, first);
+    }
     let io: Io = Box::new(Replayed { first, io });
-    if speaks_http2 && face == Face::Clients {
-        grpc::connection::serve(server, io).await;
-    } else {
-        http1::serve(server, io).await;
+    match face {
+        Face::Clients if has_preface => grpc::connection::serve(server, io).await,
+        Face::Clients | Face::Http => http1::serve(server, io).await,
+        Face::Peers => peers::serve_http(server, io).await,
     }
 }
 
-/// Reads until it is clear what the client speaks; `None`: it says nothing.
-async fn first_words(io: &mut Io) -> Option<(Bytes, bool)> {
-    let mut first = BytesMut::with_capacity(HTTP2.len());
+/// Reads until it is clear whether the other side begins with a preface; `None`: it says nothing.
+async fn first_words(io: &mut Io, preface: &[u8]) -> Option<(Bytes, bool)> {
+    let mut first = BytesMut::with_capacity(preface.len());
     loop {
         if io.read_buf(&mut first).await.ok()? == 0 {
             return None;
         }
-        let compared = first.len().min(HTTP2.len());
-        if first[..compared] != HTTP2[..compared] {
+        let compared = first.len().min(preface.len());
+        if first[..compared] != preface[..compared] {
             return Some((first.freeze(), false));
         }
-        if compared == HTTP2.len() {
+        if compared == preface.len() {
             return Some((first.freeze(), true));
         }
     }

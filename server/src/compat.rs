@@ -6,14 +6,17 @@
 use core::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use cairn_engine::MemberId;
 use cairn_engine::api::Code;
 use cairn_engine::api::etcdserverpb::ResponseHeader;
 
 use crate::grpc::method::{Kind, METHODS, Row};
 use crate::grpc::unary;
 use crate::metrics::{Facts, Metrics};
+use crate::peer_metrics;
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compat.md")
@@ -74,17 +77,31 @@ fn the_metrics_are_those_that_there_are() {
         member: "1".to_owned(),
         quota_bytes: 0,
         runtime: "tokio".to_owned(),
+        peers: Arc::default(),
     };
-    let text = Metrics::new(&facts).to_text();
-    let mut table = "| metric | kind | what |\n|---|---|---|\n".to_owned();
+    let metrics = Metrics::new(&facts);
+    // What has a line for each of something needs one.
+    let peer = MemberId(1);
+    metrics.set_cluster_version("3.7");
+    metrics.snapshot_sending(peer);
+    metrics.snapshot_sent(peer, true);
+    metrics.snapshot_sent(peer, false);
+    metrics.snapshot_received(peer);
+    let text = metrics.to_text();
+    let row = |name, kind, help| format!("| `{name}` | {kind} | {help} |");
+    let mut rows: Vec<_> =
+        peer_metrics::rows().map(|(name, kind, help)| row(name, kind, help)).collect();
     let mut help = "";
     for line in text.lines() {
         if let Some(line) = line.strip_prefix("# HELP ") {
             help = line.split_once(' ').map_or("", |(_, help)| help);
         } else if let Some(line) = line.strip_prefix("# TYPE ") {
             let (name, kind) = line.split_once(' ').unwrap();
-            writeln!(table, "| `{name}` | {kind} | {help} |").unwrap();
+            rows.push(row(name, kind, help));
         }
     }
+    rows.sort();
+    let mut table = "| metric | kind | what |\n|---|---|---|\n".to_owned();
+    rows.iter().for_each(|row| writeln!(table, "{row}").unwrap());
     check_section("metrics", &table);
 }

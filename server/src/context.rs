@@ -1,7 +1,7 @@
 //! What every connection of a core needs: the engine's handle, the limits, the counters.
 
 use core::cell::Cell;
-use core::future::{Future, poll_fn};
+use core::future::{Future, pending, poll_fn};
 use core::marker::PhantomData;
 use core::pin::pin;
 use core::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_engine::api::{Request, Response};
+use cairn_engine::api::{Error, Request, Response};
 use cairn_engine::raft::RoleName;
 use cairn_io::driver::Handle;
 use cairn_io::pulse::Counters;
@@ -33,6 +33,8 @@ pub struct Limits {
     pub streams_max: u32,
     /// How it is found out that a client is gone.
     pub keep_alive: KeepAlive,
+    /// How long a member waits for a leader before it seeks one.
+    pub election_timeout: Duration,
 }
 
 impl Limits {
@@ -43,7 +45,12 @@ impl Limits {
 }
 
 /// A core's server, shared by its connections.
-pub struct Context<R: Runtime>(Rc<Inner>, PhantomData<R>);
+pub struct Context<R: Runtime> {
+    inner: Rc<Inner>,
+    /// Whether what is served with this ends when there was no leader for long.
+    needs_leader: bool,
+    runtime: PhantomData<R>,
+}
 
 struct Inner {
     handle: Handle,
@@ -52,11 +59,16 @@ struct Inner {
     stalls: Arc<Counters>,
     stopping: watch::Receiver<bool>,
     connections: Cell<usize>,
+    /// Whether there was no leader for long, as far as somebody looks.
+    leaderless: watch::Sender<bool>,
+    /// Whether somebody does.
+    is_watched: Cell<bool>,
 }
 
 impl<R: Runtime> Clone for Context<R> {
     fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0), PhantomData)
+        let Self { inner, needs_leader, runtime } = self;
+        Self { inner: Rc::clone(inner), needs_leader: *needs_leader, runtime: *runtime }
     }
 }
 
@@ -69,24 +81,32 @@ impl<R: Runtime> Context<R> {
         stalls: Arc<Counters>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let connections = Cell::new(0);
-        let inner = Inner { handle, limits, metrics, stalls, stopping, connections };
-        Self(Rc::new(inner), PhantomData)
+        let inner = Inner {
+            handle,
+            limits,
+            metrics,
+            stalls,
+            stopping,
+            connections: Cell::new(0),
+            leaderless: watch::Sender::new(false),
+            is_watched: Cell::new(false),
+        };
+        Self { inner: Rc::new(inner), needs_leader: false, runtime: PhantomData }
     }
 
     /// The way to the engine.
     pub fn handle(&self) -> &Handle {
-        &self.0.handle
+        &self.inner.handle
     }
 
     /// The limits.
     pub fn limits(&self) -> &Limits {
-        &self.0.limits
+        &self.inner.limits
     }
 
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.inner.metrics
     }
 
     /// Sets the gauges that are read off the engine.
@@ -98,6 +118,7 @@ impl<R: Runtime> Context<R> {
             |gauge: &IntGauge, number: u64| gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
         metrics.has_leader.set(i64::from(status.leader.is_some()));
         metrics.is_leader.set(i64::from(status.role == RoleName::Leader));
+        metrics.is_learner.set(i64::from(self.handle().is_learner()));
         set(&metrics.proposals_committed, status.commit.0);
         set(&metrics.proposals_applied, status.applied.0);
         set(&metrics.proposals_pending, u64::try_from(status.pending).expect("64 bits"));
@@ -105,10 +126,10 @@ impl<R: Runtime> Context<R> {
         metrics.revision.set(status.revision);
         metrics.compact_revision.set(status.compacted);
         set(&metrics.keys, u64::try_from(status.keys).expect("64 bits"));
-        set(&metrics.stalls, self.0.stalls.stalls.load(Ordering::Relaxed));
+        set(&metrics.stalls, self.inner.stalls.stalls.load(Ordering::Relaxed));
         set(
             &metrics.stall_longest_us,
-            self.0.stalls.stall_longest_ns.load(Ordering::Relaxed) / 1000,
+            self.inner.stalls.stall_longest_ns.load(Ordering::Relaxed) / 1000,
         );
     }
 
@@ -127,12 +148,12 @@ impl<R: Runtime> Context<R> {
 
     /// Whether connections should end when what is under way is done.
     pub fn is_stopping(&self) -> bool {
-        *self.0.stopping.borrow()
+        *self.inner.stopping.borrow()
     }
 
     /// Waits until they should.
     pub fn stopped(&self) -> impl Future<Output = ()> + 'static {
-        let mut stopping = self.0.stopping.clone();
+        let mut stopping = self.inner.stopping.clone();
         async move {
             // An error means that nobody can tell any more: the process ends.
             drop(stopping.wait_for(|stopping| *stopping).await);
@@ -152,25 +173,72 @@ impl<R: Runtime> Context<R> {
         .await
     }
 
+    /// The server for a call whose client said that it must have a leader (`hasleader`), or did not.
+    pub fn for_call(&self, needs_leader: bool) -> Self {
+        Self { needs_leader, ..self.clone() }
+    }
+
+    /// Waits until a stream should be cut, and says why: the process stops, or its client wants a leader and there
+    /// was none for long.
+    pub async fn cut(&self) -> Error {
+        let leaderless = async {
+            if !self.needs_leader {
+                return pending().await;
+            }
+            let mut leaderless = self.watch_leader();
+            // The sender is here.
+            drop(leaderless.wait_for(|leaderless| *leaderless).await);
+        };
+        self.unless_stopped(leaderless).await.map_or(Error::Stopped, |()| Error::NoLeader)
+    }
+
+    /// Hears when there was no leader for long. There is one now, or its client would have been refused.
+    fn watch_leader(&self) -> watch::Receiver<bool> {
+        let inner = &self.inner;
+        inner.leaderless.send_if_modified(core::mem::take);
+        if !inner.is_watched.replace(true) {
+            R::spawn(look_for_leader(self.clone()));
+        }
+        inner.leaderless.subscribe()
+    }
+
     /// Counts a connection while it lasts.
     pub fn count_connection(&self) -> Counted<R> {
-        self.0.connections.set(self.0.connections.get() + 1);
+        self.inner.connections.set(self.inner.connections.get() + 1);
         self.metrics().connections.inc();
         Counted(self.clone())
     }
 
     /// How many connections there are on this core.
     pub fn connections(&self) -> usize {
-        self.0.connections.get()
+        self.inner.connections.get()
     }
 }
+
+/// Looks now and then whether there is a leader, while somebody wants to know: one timer for all streams.
+async fn look_for_leader<R: Runtime>(server: Context<R>) {
+    let Inner { leaderless, is_watched, limits, .. } = &*server.inner;
+    let mut missed = 0;
+    loop {
+        R::sleep(limits.election_timeout).await;
+        missed = if server.handle().leader().is_some() { 0 } else { missed + 1 };
+        leaderless.send_replace(missed >= MISSED_MAX);
+        if leaderless.receiver_count() == 0 {
+            is_watched.set(false);
+            return;
+        }
+    }
+}
+
+/// How often a leader may be missed before streams are cut: etcd's number. Coming back costs a client more than waiting.
+const MISSED_MAX: u32 = 3;
 
 /// A connection that is counted.
 pub struct Counted<R: Runtime>(Context<R>);
 
 impl<R: Runtime> Drop for Counted<R> {
     fn drop(&mut self) {
-        let connections = &self.0.0.connections;
+        let connections = &self.0.inner.connections;
         connections.set(connections.get() - 1);
         self.0.metrics().connections.dec();
     }

@@ -1,22 +1,38 @@
 //! Whose data directory this is: a file `FORMAT` in words, written once.
 //!
-//! A member keeps the ids that it was born with, whatever flags it is started with later. A directory that etcd wrote
-//! is refused, and one of a newer format with its number; nothing is changed in either.
+//! A member keeps the ids that it was born with, whatever flags it is started with later, and the members that its
+//! cluster began with: the log begins with them, and says only what changed since. A directory that etcd wrote is
+//! refused, and one of a newer format with its number; nothing is changed in either.
 
 use core::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use cairn_engine::config::Member;
 use cairn_engine::ids::{ClusterId, MemberId};
+use serde_json::{Value, json};
 
-/// The ids of the member whose directory this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The member whose directory this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// Its cluster.
     pub cluster: ClusterId,
-    /// Its own.
+    /// Its own id.
     pub member: MemberId,
+    /// How it came into its cluster.
+    pub origin: Origin,
+}
+
+/// How a member came into its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The cluster began with these, this member among them.
+    Began(Vec<Member>),
+    /// It joined: the log of the others says who they are.
+    Joined,
+    /// A version wrote the directory that did not note it, because it knew only clusters of one.
+    Alone,
 }
 
 /// Why a directory cannot be used.
@@ -46,8 +62,9 @@ pub enum Unusable {
     },
 }
 
-/// The format that this version writes and reads.
-const FORMAT: u32 = 1;
+/// The format that this version writes. It reads the one before, too, which knew only clusters of one.
+const FORMAT: u32 = 2;
+const FORMAT_BEFORE: u32 = 1;
 const FILE: &str = "FORMAT";
 
 /// Reads whose directory this is; `None`: nobody's yet.
@@ -68,15 +85,46 @@ pub fn owner(directory: &Path) -> Result<Option<Owner>, Unusable> {
             .map(|(_, value)| value)
     };
     let id = |name: &str| word(name).and_then(|id| u64::from_str_radix(id, 16).ok());
-    match (word("format").and_then(|format| format.parse().ok()), id("cluster"), id("member")) {
-        (Some(FORMAT), Some(cluster), Some(member)) => {
-            Ok(Some(Owner { cluster: ClusterId(cluster), member: MemberId(member) }))
-        }
-        (Some(format), _, _) if format > FORMAT => {
-            Err(Unusable::Newer { path: directory.into(), format })
-        }
-        _ => Err(Unusable::Unclear(path)),
+    let (Some(format), Some(cluster), Some(member)) =
+        (word("format").and_then(|format| format.parse().ok()), id("cluster"), id("member"))
+    else {
+        return Err(Unusable::Unclear(path));
+    };
+    let origin = match format {
+        FORMAT => origin(&text, MemberId(member)).ok_or(Unusable::Unclear(path))?,
+        FORMAT_BEFORE => Origin::Alone,
+        _ if format > FORMAT => return Err(Unusable::Newer { path: directory.into(), format }),
+        _ => return Err(Unusable::Unclear(path)),
+    };
+    Ok(Some(Owner { cluster: ClusterId(cluster), member: MemberId(member), origin }))
+}
+
+/// How the member came into its cluster; `None`: the text does not say it.
+fn origin(text: &str, own: MemberId) -> Option<Origin> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("began "));
+    let members = lines.map(member_of_line).collect::<Option<Vec<_>>>()?;
+    if members.is_empty() {
+        return Some(Origin::Joined);
     }
+    let own_is_there = members.iter().any(|member| member.id == own);
+    own_is_there.then_some(Origin::Began(members))
+}
+
+/// A member that the cluster began with, as JSON: names may hold anything.
+fn line_of_member(member: &Member) -> String {
+    let Member { id, name, peer_urls, .. } = member;
+    format!("began {}\n", json!({"id": id.to_string(), "name": name, "peer_urls": peer_urls}))
+}
+
+fn member_of_line(line: &str) -> Option<Member> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    Some(Member {
+        id: MemberId(u64::from_str_radix(value["id"].as_str()?, 16).ok()?),
+        name: text(&value["name"])?,
+        peer_urls: value["peer_urls"].as_array()?.iter().map(text).collect::<Option<_>>()?,
+        client_urls: Vec::new(),
+    })
 }
 
 /// A directory without `FORMAT` may hold nothing but the lock: anything else is somebody's.
@@ -88,8 +136,9 @@ fn unowned(directory: &Path) -> Result<Option<Owner>, Unusable> {
     for entry in fs::read_dir(directory).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
         // What an interrupted first start may have left behind.
-        let ours =
-            ["LOCK", "FORMAT.new", "wal", "snap", "lost+found"].iter().any(|ours| name == *ours);
+        let ours = ["LOCK", "FORMAT.new", "LIVES", "LIVES.new", "wal", "snap", "lost+found"]
+            .iter()
+            .any(|ours| name == *ours);
         if !ours {
             return Err(Unusable::Foreign(directory.into()));
         }
@@ -101,14 +150,19 @@ fn unowned(directory: &Path) -> Result<Option<Owner>, Unusable> {
 ///
 /// # Errors
 /// If the filesystem fails.
-pub fn claim(directory: &Path, owner: Owner) -> Result<(), Unusable> {
+pub fn claim(directory: &Path, owner: &Owner) -> Result<(), Unusable> {
     let (new, path) = (directory.join("FORMAT.new"), directory.join(FILE));
-    let text = format!(
+    let mut text = format!(
         "cairn {}\nformat {FORMAT}\ncluster {}\nmember {}\n",
         env!("CARGO_PKG_VERSION"),
         owner.cluster,
         owner.member
     );
+    match &owner.origin {
+        Origin::Began(members) => text.extend(members.iter().map(line_of_member)),
+        Origin::Joined => {}
+        Origin::Alone => unreachable!("whoever claims a directory knows"),
+    }
     let write = || -> io::Result<()> {
         let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;
@@ -158,14 +212,32 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         assert_eq!(owner(path).unwrap(), None);
-        let own = Owner {
-            cluster: ClusterId(0xcdf8_1819_4e3a_8c32),
-            member: MemberId(0x8e9e_05c5_2164_694d),
+        let member = |id, name: &str| Member {
+            id: MemberId(id),
+            name: name.to_owned(),
+            peer_urls: vec!["http://a:1".to_owned(), "http://b:1".to_owned()],
+            client_urls: Vec::new(),
         };
-        claim(path, own).unwrap();
-        assert_eq!(owner(path).unwrap(), Some(own));
-        let text = fs::read_to_string(path.join("FORMAT")).unwrap();
-        assert!(text.contains("member 8e9e05c52164694d\n"));
+        let members = vec![member(0x8e9e_05c5_2164_694d, "a"), member(u64::MAX, "\"\n ü=,")];
+        for origin in [Origin::Began(members), Origin::Joined] {
+            let own = Owner {
+                cluster: ClusterId(0xcdf8_1819_4e3a_8c32),
+                member: MemberId(0x8e9e_05c5_2164_694d),
+                origin,
+            };
+            claim(path, &own).unwrap();
+            assert_eq!(owner(path).unwrap(), Some(own));
+            let text = fs::read_to_string(path.join("FORMAT")).unwrap();
+            assert!(text.contains("member 8e9e05c52164694d\n"));
+        }
+    }
+
+    #[test]
+    fn the_format_before_knew_only_clusters_of_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "cairn 0.1.0\nformat 1\ncluster cdf818194e3a8c32\nmember 8e9e05c52164694d\n";
+        fs::write(directory.path().join("FORMAT"), text).unwrap();
+        assert_eq!(owner(directory.path()).unwrap().unwrap().origin, Origin::Alone);
     }
 
     #[test]
@@ -180,10 +252,17 @@ mod tests {
         let foreign = owner_with(|path| fs::write(path.join("thesis.tex"), "").unwrap());
         assert!(matches!(foreign, Err(Unusable::Foreign(_))));
         let newer = owner_with(|path| {
-            fs::write(path.join("FORMAT"), "format 2\ncluster 1\nmember 1\n").unwrap();
+            fs::write(path.join("FORMAT"), "format 3\ncluster 1\nmember 1\n").unwrap();
         });
-        assert!(matches!(newer, Err(Unusable::Newer { format: 2, .. })));
-        let unclear = owner_with(|path| fs::write(path.join("FORMAT"), "format 1\n").unwrap());
-        assert!(matches!(unclear, Err(Unusable::Unclear(_))));
+        assert!(matches!(newer, Err(Unusable::Newer { format: 3, .. })));
+        for text in [
+            "format 1\n",
+            "format 2\ncluster 1\nmember 1\nbegan who\n",
+            "format 2\ncluster 1\nmember 1\nbegan {\"id\":\"2\",\"name\":\"b\",\"peer_urls\":[]}\n",
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join("FORMAT"), text).unwrap();
+            assert!(matches!(owner(directory.path()), Err(Unusable::Unclear(_))), "{text}");
+        }
     }
 }

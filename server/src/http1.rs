@@ -32,7 +32,8 @@ const LIFE_LIMIT: Duration = Duration::from_secs(300);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-type Answer = http::Response<Full<Bytes>>;
+/// What is answered.
+pub(crate) type Answer = http::Response<Full<Bytes>>;
 
 /// Serves a connection that speaks HTTP/1.1 until it ends.
 pub async fn serve<R: Runtime>(server: Context<R>, io: Io) {
@@ -79,7 +80,7 @@ async fn answer<R: Runtime>(server: &Context<R>, request: &http::Request<Incomin
     }
     match path {
         "/health" => health(server, &query).await,
-        "/version" => version(),
+        "/version" => version(server),
         "/metrics" => metrics(server).await,
         path => match path.strip_prefix("/livez") {
             Some(check) => checks(server, &LIVE, check, &query).await,
@@ -155,7 +156,9 @@ impl Check {
             Self::DataCorruption => Ok(()),
             Self::SerializableRead => read(server, true).await.map_err(|error| error.to_string()),
             Self::LinearizableRead => read(server, false).await.map_err(|error| error.to_string()),
-            // A cluster of one has no learners.
+            Self::NonLearner if server.handle().is_learner() => {
+                Err("learner node is not ready".to_owned())
+            }
             Self::NonLearner => Ok(()),
         }
     }
@@ -194,11 +197,16 @@ async fn checks<R: Runtime>(
     }
 }
 
-fn version() -> Answer {
-    let version = ETCD_VERSION;
-    let minor = version.rsplit_once('.').map_or(version, |(minor, _)| minor);
-    let body =
-        format!(r#"{{"etcdserver":"{version}","etcdcluster":"{minor}.0","storage":"{minor}.0"}}"#);
+/// `/version`, which the peer port has as well.
+pub(crate) fn version<R: Runtime>(server: &Context<R>) -> Answer {
+    let agreed = server.handle().cluster_version();
+    let (cluster, storage) = match &*agreed {
+        "" => ("not_decided".to_owned(), "unknown".to_owned()),
+        minor => (format!("{minor}.0"), format!("{minor}.0")),
+    };
+    let body = format!(
+        r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{cluster}","storage":"{storage}"}}"#
+    );
     json(StatusCode::OK, body)
 }
 
@@ -221,11 +229,11 @@ async fn read<R: Runtime>(server: &Context<R>, serializable: bool) -> Result<(),
     server.handle().ask(Request::Range(range)).await.map(drop)
 }
 
-fn text(status: StatusCode, body: &str) -> Answer {
+pub(crate) fn text(status: StatusCode, body: &str) -> Answer {
     respond(status, "text/plain; charset=utf-8", body.to_owned())
 }
 
-fn json(status: StatusCode, body: String) -> Answer {
+pub(crate) fn json(status: StatusCode, body: String) -> Answer {
     respond(status, "application/json", body)
 }
 

@@ -15,15 +15,17 @@ use sha1::{Digest, Sha1};
 use crate::config::Config;
 use crate::config::invalid::Invalid;
 use crate::config::url::Url;
+use crate::data::{Origin, Owner};
 
-/// Who a member is, and with whom it begins.
+/// Who a member is, and with whom its cluster began.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The cluster.
     pub cluster: ClusterId,
     /// This member.
     pub id: MemberId,
-    /// All members, this one included, by id. Only of this one it is known where clients reach it.
+    /// The members that the cluster began with, by id; none: this member joined it. Where clients reach them is not
+    /// said: that is what members say of themselves when they have started.
     pub members: Vec<Member>,
 }
 
@@ -43,13 +45,10 @@ impl Identity {
             if is_taken || !id.is_some() {
                 return Err(Invalid::SameId(format!("{name} ({id})")));
             }
-            let client_urls = if name == config.name {
+            if name == config.name {
                 own = Some(id);
-                texts(&config.advertise_client_urls)
-            } else {
-                Vec::new()
-            };
-            members.push(Member { id, name: name.to_owned(), peer_urls, client_urls });
+            }
+            members.push(Member { id, name: name.to_owned(), peer_urls, client_urls: Vec::new() });
         }
         members.sort_by_key(|member| member.id);
         let Some(id) = own else { return Err(Invalid::NotInCluster(config.name.clone())) };
@@ -57,20 +56,34 @@ impl Identity {
         Ok(Self { cluster: cluster_id(&ids), id, members })
     }
 
-    /// A member that was there before, and is alone. As in etcd, `--initial-cluster` and what belongs to it mean
-    /// nothing any more.
-    pub fn again(config: &Config, cluster: ClusterId, id: MemberId) -> Self {
-        let own = Member {
-            id,
-            name: config.name.clone(),
-            peer_urls: texts(&config.initial_advertise_peer_urls),
-            client_urls: texts(&config.advertise_client_urls),
+    /// A member that was there before. As in etcd, `--initial-cluster` and what belongs to it mean nothing any more.
+    pub fn again(config: &Config, owner: Owner) -> Self {
+        let Owner { cluster, member: id, origin } = owner;
+        let members = match origin {
+            Origin::Began(members) => members,
+            Origin::Joined => Vec::new(),
+            Origin::Alone => vec![Member {
+                id,
+                name: config.name.clone(),
+                peer_urls: texts(&config.initial_advertise_peer_urls),
+                client_urls: Vec::new(),
+            }],
         };
-        Self { cluster, id, members: vec![own] }
+        Self { cluster, id, members }
+    }
+
+    /// What its data directory is to remember.
+    pub fn owner(&self) -> Owner {
+        let origin = match self.members.as_slice() {
+            [] => Origin::Joined,
+            members => Origin::Began(members.to_vec()),
+        };
+        Owner { cluster: self.cluster, member: self.id, origin }
     }
 }
 
-fn texts(urls: &[Url]) -> Vec<String> {
+/// URLs as they are written.
+pub(crate) fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(|url| url.as_str().to_owned()).collect()
 }
 

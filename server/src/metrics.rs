@@ -6,8 +6,11 @@
 //! docs/compat.md has a row for each of etcd's metrics. Names of our own begin with `cairn_`.
 
 use core::time::Duration;
+use std::sync::Arc;
 
+use cairn_engine::MemberId;
 use cairn_engine::api::Code;
+use cairn_io::driver::PeerCounters as LinkCounters;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -15,6 +18,7 @@ use prometheus::{
 };
 
 use crate::grpc::method::{METHODS, Method};
+use crate::peer_metrics::PeerMetrics;
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Metrics {
     pub has_leader: IntGauge,
     /// Whether this member leads.
     pub is_leader: IntGauge,
+    /// Whether this member only learns.
+    pub is_learner: IntGauge,
     /// How often the leader changed.
     pub leader_changes: IntCounter,
     /// Entries committed; a gauge, as in etcd.
@@ -46,6 +52,10 @@ pub struct Metrics {
     pub wal_fsync: Histogram,
     /// Bytes written to the log; a gauge, as in etcd.
     pub wal_bytes: IntGauge,
+    /// The version that all members have at least.
+    cluster_version: IntGaugeVec,
+    /// What goes on between this member and each other one.
+    peers: PeerCounters,
     /// Leases that ended.
     pub leases_expired: IntCounter,
     /// Health checks that succeeded.
@@ -69,6 +79,43 @@ struct MethodCounters {
     handled: Vec<IntCounter>,
 }
 
+/// What goes on between this member and each other one; the label is the other's id. A family without a peer has no
+/// line: there is no peer whose number would be zero.
+#[derive(Debug)]
+struct PeerCounters {
+    snapshot_send_inflights: IntGaugeVec,
+    snapshot_send_success: IntCounterVec,
+    snapshot_send_failures: IntCounterVec,
+    snapshot_receive_success: IntCounterVec,
+}
+
+impl PeerCounters {
+    fn new(made: &Maker<'_>) -> Self {
+        Self {
+            snapshot_send_inflights: made.gauges(
+                "etcd_network_snapshot_send_inflights_total",
+                "Snapshots that are being sent.",
+                "To",
+            ),
+            snapshot_send_success: made.counters(
+                "etcd_network_snapshot_send_success",
+                "Snapshots that were sent.",
+                "To",
+            ),
+            snapshot_send_failures: made.counters(
+                "etcd_network_snapshot_send_failures",
+                "Snapshots that could not be sent.",
+                "To",
+            ),
+            snapshot_receive_success: made.counters(
+                "etcd_network_snapshot_receive_success",
+                "Snapshots that were received.",
+                "From",
+            ),
+        }
+    }
+}
+
 /// Facts that do not change while the server runs.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -80,6 +127,8 @@ pub struct Facts {
     pub quota_bytes: i64,
     /// Which runtime drives the cores.
     pub runtime: String,
+    /// The numbers of links to other members.
+    pub peers: Arc<LinkCounters>,
 }
 
 impl Metrics {
@@ -88,6 +137,8 @@ impl Metrics {
         let registry = Registry::new();
         let process = Box::new(ProcessCollector::for_self());
         registry.register(process).expect("the first of its names");
+        let peers = PeerMetrics::new(Arc::clone(&facts.peers), facts.member.clone());
+        registry.register(Box::new(peers)).expect("names of its own");
         let made = Maker(&registry);
         made.fact(
             "etcd_server_version",
@@ -96,19 +147,13 @@ impl Metrics {
             &facts.version,
         );
         made.fact("etcd_server_id", "The member's id in hexadecimal.", "server_id", &facts.member);
-        let cluster_version = facts.version.rsplit_once('.').map_or("", |(minor, _)| minor);
-        made.fact(
-            "etcd_cluster_version",
-            "The cluster's version.",
-            "cluster_version",
-            cluster_version,
-        );
         made.fact("cairn_runtime", "Which runtime drives the cores.", "runtime", &facts.runtime);
         made.gauge("etcd_server_quota_backend_bytes", "The quota in bytes.").set(facts.quota_bytes);
         Self {
             grpc: made.grpc(),
             has_leader: made.gauge("etcd_server_has_leader", "Whether a leader is known."),
             is_leader: made.gauge("etcd_server_is_leader", "Whether this member leads."),
+            is_learner: made.gauge("etcd_server_is_learner", "Whether this member only learns."),
             leader_changes: made
                 .counter("etcd_server_leader_changes_seen_total", "How often the leader changed."),
             proposals_committed: made
@@ -135,6 +180,12 @@ impl Metrics {
                 (0.001, 14),
             ),
             wal_bytes: made.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log."),
+            cluster_version: made.gauges(
+                "etcd_cluster_version",
+                "The version that all members have at least.",
+                "cluster_version",
+            ),
+            peers: PeerCounters::new(&made),
             leases_expired: made
                 .counter("etcd_debugging_server_lease_expired_total", "Leases that expired."),
             health_success: made
@@ -178,6 +229,31 @@ impl Metrics {
         self.wal_bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// The members agreed on a version, as `X.Y`.
+    pub fn set_cluster_version(&self, version: &str) {
+        self.cluster_version.reset();
+        self.cluster_version.with_label_values(&[version]).set(1);
+    }
+
+    /// A peer is being sent a snapshot.
+    pub fn snapshot_sending(&self, peer: MemberId) {
+        self.peers.snapshot_send_inflights.with_label_values(&[&*peer.to_string()]).set(1);
+    }
+
+    /// A peer has a snapshot, or cannot be brought one.
+    pub fn snapshot_sent(&self, peer: MemberId, arrived: bool) {
+        let (peer, peers) = (peer.to_string(), &self.peers);
+        peers.snapshot_send_inflights.with_label_values(&[&*peer]).set(0);
+        let outcome =
+            if arrived { &peers.snapshot_send_success } else { &peers.snapshot_send_failures };
+        outcome.with_label_values(&[&*peer]).inc();
+    }
+
+    /// A snapshot of the leader's has replaced this member's state.
+    pub fn snapshot_received(&self, from: MemberId) {
+        self.peers.snapshot_receive_success.with_label_values(&[&*from.to_string()]).inc();
+    }
+
     /// Everything as text.
     pub fn to_text(&self) -> String {
         let families = self.registry.gather();
@@ -203,9 +279,22 @@ impl Maker<'_> {
 
     /// A gauge that is always 1 and says something in its label.
     fn fact(&self, name: &str, help: &str, label: &str, value: &str) {
-        let gauge = IntGaugeVec::new(Opts::new(name, help), &[label]).expect("a well-formed name");
-        gauge.with_label_values(&[value]).set(1);
-        self.0.register(Box::new(gauge)).expect("a name of its own");
+        self.gauges(name, help, label).with_label_values(&[value]).set(1);
+    }
+
+    /// A gauge for each value of a label.
+    fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), &[label]).expect("a well-formed name");
+        self.0.register(Box::new(gauges.clone())).expect("a name of its own");
+        gauges
+    }
+
+    /// A counter for each value of a label.
+    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
+        let counters =
+            IntCounterVec::new(Opts::new(name, help), &[label]).expect("a well-formed name");
+        self.0.register(Box::new(counters.clone())).expect("a name of its own");
+        counters
     }
 
     /// A histogram whose buckets double, from a first one on.
@@ -258,6 +347,7 @@ mod tests {
             member: "8e9e05c52164694d".to_owned(),
             quota_bytes: 2_147_483_648,
             runtime: "glommio".to_owned(),
+            peers: Arc::default(),
         })
     }
 
@@ -268,12 +358,22 @@ mod tests {
             r#"grpc_server_started_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"} 0"#,
             r#"grpc_server_handled_total{grpc_code="DataLoss",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 0"#,
             r#"etcd_server_version{server_version="3.7.0"} 1"#,
-            r#"etcd_cluster_version{cluster_version="3.7"} 1"#,
             "etcd_server_has_leader 0",
             r#"etcd_disk_wal_fsync_duration_seconds_bucket{le="0.001"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn there_is_one_cluster_version() {
+        let metrics = metrics();
+        let line =
+            |version: &str| format!("etcd_cluster_version{{cluster_version=\"{version}\"}} 1");
+        metrics.set_cluster_version("3.6");
+        metrics.set_cluster_version("3.7");
+        let text = metrics.to_text();
+        assert!(text.contains(&line("3.7")) && !text.contains(&line("3.6")));
     }
 
     #[test]

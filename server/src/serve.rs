@@ -3,31 +3,36 @@
 //! The order matters: the directory is locked before anything is read, sockets are bound before the disk is touched (a
 //! port in use must cost nothing), and nothing is accepted before the engine stands where it stood.
 
+use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_engine::Config as EngineConfig;
-use cairn_engine::config::Limits as EngineLimits;
+use cairn_engine::api::Request;
+use cairn_engine::config::{Limits as EngineLimits, Lives};
+use cairn_engine::event::Halt;
+use cairn_engine::{Config as EngineConfig, MemberId};
 use cairn_io::datadir::DataDir;
-use cairn_io::driver::{self, Directory, Fatal, Handle, Seat, Settings, StartError};
+use cairn_io::driver::{self, Directory, Fatal, Handle, PeerCounters, Seat, Settings, StartError};
 use cairn_io::listener::{self, Prepared};
 use cairn_io::probe::{self, Choice, Selected};
 use cairn_io::pulse::{self, Counters};
 use cairn_io::runtime::{Address, Plan, Program, Runtime, launch};
 use cairn_io::signals::{self, Signal, Signals};
-use cairn_io::{clock, limits};
+use cairn_io::{clock, limits, lives};
 use tokio::sync::watch;
 
 use crate::accept::{self, Face};
+use crate::config::cluster::ClusterState;
 use crate::config::url::Url;
 use crate::config::{Config, RuntimeChoice};
 use crate::context::{Context, Limits};
-use crate::data::{self, Owner};
-use crate::identity::Identity;
+use crate::data::{self, Origin};
+use crate::identity::{Identity, texts};
 use crate::metrics::{Facts, Metrics};
-use crate::{log, notices, version};
+use crate::notices::Notices;
+use crate::{join, log, notices, version};
 
 /// The process ends with this after a write or sync failed (`EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
@@ -51,13 +56,31 @@ impl Failed {
     }
 }
 
+/// Why a member ends that has served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It was told to.
+    Signal(Signal),
+    /// It is not a member any more.
+    Removed,
+}
+
 /// Runs a member until a signal ends it, or it cannot start.
 pub fn run(config: Config) -> ExitCode {
     match start(&config) {
-        Ok(signal) => {
+        Ok(End::Signal(signal)) => {
             log::flush(LOG_FLUSH_LIMIT);
-            // The first process of a container has no default for signals.
-            if std::process::id() == 1 { ExitCode::SUCCESS } else { signals::die_by(signal) }
+            die_by(signal)
+        }
+        Ok(End::Removed) => {
+            let data_dir = config.data_dir.display();
+            tracing::error!(
+                target: log::FATAL,
+                data_dir = %data_dir,
+                "the member has been permanently removed from the cluster; its data directory is of no use any more, \
+                 and starting it again will not help"
+            );
+            ExitCode::FAILURE
         }
         Err(failed) => {
             tracing::error!(target: log::FATAL, error = failed.why, "{}", failed.what);
@@ -66,12 +89,18 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn start(config: &Config) -> Result<Signal, Failed> {
+/// Ends the process by a signal, as whoever sent it expects.
+fn die_by(signal: Signal) -> ExitCode {
+    // The first process of a container has no default for signals.
+    if std::process::id() == 1 { ExitCode::SUCCESS } else { signals::die_by(signal) }
+}
+
+fn start(config: &Config) -> Result<End, Failed> {
     let signals = signals::block().and_then(signals::Blocked::deliver);
-    let signals = signals.map_err(Failed::to("cannot take signals"))?;
+    let mut signals = signals.map_err(Failed::to("cannot take signals"))?;
     let directory =
         DataDir::open(&config.data_dir).map_err(Failed::to("cannot use the data directory"))?;
-    let identity = identify(config)?;
+    let identity = identify(config, &mut signals)?;
     for raised in limits::raise() {
         tracing::debug!(limit = ?raised.limit, before = ?raised.before, now = ?raised.now, "raised a limit");
     }
@@ -81,6 +110,7 @@ fn start(config: &Config) -> Result<Signal, Failed> {
     files.create().map_err(Failed::to("cannot make the data directory's folders"))?;
     notices::starting(config, &identity, selected.kind);
 
+    let peer_counters = Arc::new(PeerCounters::default());
     let metrics = Arc::new(Metrics::new(&Facts {
         version: version::ETCD_VERSION.to_owned(),
         member: identity.id.to_string(),
@@ -88,28 +118,35 @@ fn start(config: &Config) -> Result<Signal, Failed> {
             .quota_backend_bytes
             .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         runtime: selected.kind.to_string(),
+        peers: Arc::clone(&peer_counters),
     }));
     let counters = Arc::new(Counters::default());
     let plan = Plan { pulse: Some(pulse_config(config)), counters: Arc::clone(&counters) };
     let (stop, stopping) = watch::channel(None);
+    let lives =
+        lives::begin(directory.path()).map_err(Failed::to("cannot use the data directory"))?;
     let program = Member {
         settings: Settings {
-            engine: engine_config(config, identity)?,
+            engine: engine_config(config, &identity, lives)?,
             directory: directory.path().to_path_buf(),
             log_directory: config.wal_dir.clone(),
+            peer_connector: None,
+            peer_counters,
         },
         limits: Limits {
             txn_ops_max: config.max_txn_ops,
             message_bytes_max: config.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES),
             streams_max: config.max_concurrent_streams,
             keep_alive: config.grpc_keepalive,
+            election_timeout: config.election_timeout,
         },
-        client_urls: config.listen_client_urls.clone(),
+        config: Arc::new(config.clone()),
+        identity,
         metrics,
         counters,
         stopping,
     };
-    let mut signals = Some((signals, stop));
+    let mut signals = Some((signals, Arc::new(stop)));
     let seats = driver::seats(config.cores).into_iter().zip(sockets).map(|(seat, sockets)| {
         // The first core hears the signals.
         MemberSeat { seat, sockets, signals: signals.take() }
@@ -131,21 +168,38 @@ fn start_failure(error: &StartError) -> &'static str {
     }
 }
 
-/// Who this member is: what its directory says, or, the first time, what the flags say.
-fn identify(config: &Config) -> Result<Identity, Failed> {
+/// Who this member is: what its directory says, or, the first time, what the flags and the other members say.
+fn identify(config: &Config, signals: &mut Signals) -> Result<Identity, Failed> {
     let unusable = || Failed::to("cannot use the data directory");
-    if let Some(Owner { cluster, member }) = data::owner(&config.data_dir).map_err(unusable())? {
-        return Ok(Identity::again(config, cluster, member));
+    let owner = data::owner(&config.data_dir).map_err(unusable())?;
+    let is_noted = owner.as_ref().is_some_and(|owner| owner.origin != Origin::Alone);
+    let identity = match owner {
+        Some(owner) => Identity::again(config, owner),
+        None => first_identity(config, signals)?,
+    };
+    if !is_noted {
+        data::claim(&config.data_dir, &identity.owner()).map_err(unusable())?;
     }
-    config.verify_bootstrap().map_err(Failed::to("failed to verify flags"))?;
-    let identity = Identity::at_bootstrap(config).map_err(Failed::to("failed to verify flags"))?;
-    if identity.members.len() > 1 {
-        let why = "clusters of more than one member are not served by this version".to_owned();
-        return Err(Failed { what: "failed to verify flags", why });
-    }
-    let owner = Owner { cluster: identity.cluster, member: identity.id };
-    data::claim(&config.data_dir, owner).map_err(unusable())?;
     Ok(identity)
+}
+
+fn first_identity(config: &Config, signals: &mut Signals) -> Result<Identity, Failed> {
+    config.verify_bootstrap().map_err(Failed::to("failed to verify flags"))?;
+    match config.initial_cluster_state {
+        ClusterState::New => {
+            Identity::at_bootstrap(config).map_err(Failed::to("failed to verify flags"))
+        }
+        ClusterState::Existing => {
+            let interrupted = || {
+                if let Some(signal @ (Signal::Terminate | Signal::Interrupt)) = signals.try_next() {
+                    tracing::info!(signal = %signal, "received signal; shutting down");
+                    log::flush(LOG_FLUSH_LIMIT);
+                    signals::die_by(signal);
+                }
+            };
+            join::find(config, interrupted).map_err(Failed::to("cannot join the cluster"))
+        }
+    }
 }
 
 fn select_runtime(choice: RuntimeChoice) -> Result<Selected, Failed> {
@@ -171,13 +225,16 @@ fn bind(config: &Config) -> Result<Vec<Sockets>, Failed> {
     let clients = config.listen_client_urls.iter().map(|url| (url, Face::Clients));
     let http = config.listen_client_http_urls.iter().map(|url| (url, Face::Http));
     let metrics = config.listen_metrics_urls.iter().map(|url| (url, Face::Http));
+    let peers = config.listen_peer_urls.iter().map(|url| (url, Face::Peers));
     let mut cores: Vec<Sockets> = (0..config.cores.get()).map(|_| Vec::new()).collect();
-    for (url, face) in clients.chain(http).chain(metrics) {
+    for (url, face) in peers.chain(clients).chain(http).chain(metrics) {
         if url.is_tls() {
             let why = format!("{}: TLS is not served by this version", url.as_str());
             return Err(Failed { what: "failed to verify flags", why });
         }
-        let bound = listener::bind(&address_of(url), config.cores);
+        // What peers say is for the replica, which is on the first core.
+        let executors = if face == Face::Peers { NonZeroUsize::MIN } else { config.cores };
+        let bound = listener::bind(&address_of(url), executors);
         let bound = bound.map_err(Failed::to("cannot listen"))?;
         for (core, socket) in cores.iter_mut().zip(bound) {
             core.push((socket, face));
@@ -210,13 +267,26 @@ fn pulse_config(config: &Config) -> pulse::Config {
     }
 }
 
-fn engine_config(config: &Config, identity: Identity) -> Result<EngineConfig, Failed> {
+fn engine_config(
+    config: &Config,
+    identity: &Identity,
+    lives: Lives,
+) -> Result<EngineConfig, Failed> {
     let seed = getrandom::u64().map_err(Failed::to("cannot get randomness"))?;
     let defaults = EngineLimits::default();
+    // Nobody lags behind a member that is alone; and if somebody comes later, a restart is not far.
+    let is_alone = identity.members.len() == 1;
+    let log_memory_bytes = if is_alone { defaults.log_memory_bytes } else { LOG_MEMORY_BYTES };
     Ok(EngineConfig {
         cluster: identity.cluster,
         id: identity.id,
-        members: identity.members,
+        members: identity.members.clone(),
+        name: config.name.clone(),
+        client_urls: texts(&config.advertise_client_urls),
+        lives,
+        force_new_cluster: config.force_new_cluster,
+        strict_reconfig_check: config.strict_reconfig_check,
+        learners_max: config.max_learners,
         seed,
         election_timeout: config.election_timeout,
         heartbeat_interval: config.heartbeat_interval,
@@ -225,6 +295,7 @@ fn engine_config(config: &Config, identity: Identity) -> Result<EngineConfig, Fa
             quota_bytes: config.quota_backend_bytes,
             watch_fragment_bytes: config.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES),
             watch_progress_interval: config.watch_progress_notify_interval,
+            log_memory_bytes,
             ..defaults
         },
         version: version::ETCD_VERSION.to_owned(),
@@ -232,54 +303,80 @@ fn engine_config(config: &Config, identity: Identity) -> Result<EngineConfig, Fa
     })
 }
 
+/// What stays in memory of the log of a cluster, so that a peer that was away for a moment needs no snapshot.
+const LOG_MEMORY_BYTES: usize = 16 << 20;
+
 /// What runs on every core.
 #[derive(Clone)]
 struct Member {
     settings: Settings,
     limits: Limits,
-    client_urls: Vec<Url>,
+    config: Arc<Config>,
+    identity: Identity,
     metrics: Arc<Metrics>,
     counters: Arc<Counters>,
-    stopping: watch::Receiver<Option<Signal>>,
+    stopping: watch::Receiver<Option<End>>,
 }
 
 /// What one core has for its own.
 struct MemberSeat {
     seat: Seat,
     sockets: Sockets,
-    signals: Option<(Signals, watch::Sender<Option<Signal>>)>,
+    /// On the first core: what ends the process, and how the cores are told.
+    signals: Option<(Signals, Arc<watch::Sender<Option<End>>>)>,
 }
 
 impl Program for Member {
     type Seat = MemberSeat;
-    type Output = Result<Signal, StartError>;
+    type Output = Result<End, StartError>;
 
-    async fn run<R: Runtime>(self, core: usize, seat: MemberSeat) -> Result<Signal, StartError> {
+    async fn run<R: Runtime>(self, core: usize, seat: MemberSeat) -> Result<End, StartError> {
         let MemberSeat { seat, sockets, signals } = seat;
-        if let Some((signals, stop)) = signals {
-            R::spawn(hear(signals, stop));
-        }
-        let metrics = Arc::clone(&self.metrics);
-        let observer = Rc::new(move |notice| notices::tell(&metrics, notice));
+        let stop = signals.as_ref().map(|(_, stop)| Arc::clone(stop));
+        let heard = signals.map(|(signals, stop)| {
+            let (tell, heard) = watch::channel(None);
+            R::spawn(hear(signals, tell));
+            (heard, stop)
+        });
+        let notices = Notices::new(Arc::clone(&self.metrics), &self.identity);
+        let observer = Rc::new(move |notice| notices.tell(notice));
         let (settings, stopping) = (self.settings.clone(), self.stopping.clone());
-        let ready = move |handle| self.ready::<R>(core, handle, sockets);
-        driver::run::<R>(settings, seat, ready, observer, Rc::new(|fatal| end(&fatal))).await?;
-        let signal = *stopping.borrow();
-        Ok(signal.unwrap_or(Signal::Terminate))
+        let ready = move |handle| self.ready::<R>(core, handle, sockets, heard);
+        let fatal = Rc::new(move |fatal| match (fatal, &stop) {
+            // In good order: who removed it may wait for the answer.
+            (Fatal::Halt(Halt::Removed), Some(stop)) => drop(stop.send_replace(Some(End::Removed))),
+            (fatal, _) => end(&fatal),
+        });
+        driver::run::<R>(settings, seat, ready, observer, fatal).await?;
+        let end = *stopping.borrow();
+        Ok(end.unwrap_or(End::Signal(Signal::Terminate)))
     }
 }
 
+/// A signal that was heard, and how to tell the cores.
+type Heard = (watch::Receiver<Option<Signal>>, Arc<watch::Sender<Option<End>>>);
+
 impl Member {
     /// Begins to serve on this core.
-    fn ready<R: Runtime>(self, core: usize, handle: Handle, sockets: Sockets) {
+    fn ready<R: Runtime>(
+        self,
+        core: usize,
+        handle: Handle,
+        sockets: Sockets,
+        heard: Option<Heard>,
+    ) {
         let (stop, stopping) = watch::channel(false);
         let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters, stopping);
         for (socket, face) in sockets {
             R::spawn(listen(server.clone(), socket, face));
         }
         R::spawn(stop_when_told(server.clone(), stop, self.stopping));
+        if let Some((heard, stop)) = heard {
+            R::spawn(leave(server.clone(), heard, stop));
+        }
         if core == 0 {
-            R::spawn(announce(server, self.client_urls));
+            notices::serving(&self.config);
+            R::spawn(announce(server, self.config));
         }
     }
 }
@@ -301,30 +398,37 @@ async fn listen<R: Runtime>(server: Context<R>, socket: Prepared, face: Face) {
     listener::accept_each::<R>(listener, serve, failed).await;
 }
 
-/// Says that clients are served, once the cluster has a leader.
-async fn announce<R: Runtime>(server: Context<R>, urls: Vec<Url>) {
-    while !server.handle().leader().is_some() {
-        R::sleep(LEADER_POLL).await;
+/// Says that clients are served, once the cluster has a leader and a version, which some clients ask for first.
+async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
+    for url in &config.listen_peer_urls {
+        tracing::info!(address = url.as_str(), "serving peer traffic");
+    }
+    let handle = server.handle();
+    let mut pause = POLL_MIN;
+    while !handle.leader().is_some() || handle.cluster_version().is_empty() {
+        R::sleep(pause).await;
+        pause = (pause * 2).min(POLL_MAX);
     }
     tracing::info!("ready to serve client requests");
-    for url in urls {
+    for url in &config.listen_client_urls {
         let address = url.as_str();
         tracing::info!(address, "serving client traffic insecurely; this is strongly discouraged!");
     }
 }
 
-/// How often to look for a leader at start; a member alone has one as soon as its disk has answered twice.
-const LEADER_POLL: Duration = Duration::from_millis(1);
+/// How often to look for them at start. A member alone has both as soon as its disk has answered a few times; one that
+/// waits for others may wait for long.
+const POLL_MIN: Duration = Duration::from_millis(1);
+const POLL_MAX: Duration = Duration::from_millis(32);
 
-/// Takes signals; the first that ends the process is told to all cores.
-async fn hear(mut signals: Signals, stop: watch::Sender<Option<Signal>>) {
+/// Takes signals, and tells of the first that ends the process.
+async fn hear(mut signals: Signals, tell: watch::Sender<Option<Signal>>) {
     loop {
         let signal = signals.next().await;
         match signal {
-            Signal::Terminate | Signal::Interrupt if stop.borrow().is_none() => {
+            Signal::Terminate | Signal::Interrupt if tell.borrow().is_none() => {
                 tracing::info!(signal = %signal, "received signal; shutting down");
-                // The cores hear it, or have ended already.
-                stop.send(Some(signal)).ok();
+                tell.send_replace(Some(signal));
             }
             // Whoever asks twice does not want to wait.
             Signal::Terminate | Signal::Interrupt => {
@@ -336,11 +440,45 @@ async fn hear(mut signals: Signals, stop: watch::Sender<Option<Signal>>) {
     }
 }
 
+/// When a signal was heard: hands leadership to another member, so that the cluster need not find out that this one
+/// is gone; then tells all cores to stop.
+async fn leave<R: Runtime>(
+    server: Context<R>,
+    mut heard: watch::Receiver<Option<Signal>>,
+    stop: Arc<watch::Sender<Option<End>>>,
+) {
+    // An error means that nobody can tell any more: the process ends.
+    let Ok(Some(signal)) = heard.wait_for(Option::is_some).await.map(|signal| *signal) else {
+        return;
+    };
+    let handle = server.handle();
+    if handle.leader().0 == handle.header().member_id {
+        let moved = handle.ask(Request::MoveLeader(MemberId::NONE));
+        match server.within(server.limits().election_timeout, moved).await {
+            Some(Ok(_)) if handle.leader().0 == handle.header().member_id => {
+                tracing::info!("skipped leadership transfer: nobody else can lead");
+            }
+            Some(Ok(_)) => {
+                tracing::info!(new_leader = %handle.leader(), "leadership transfer finished");
+            }
+            Some(Err(error)) => tracing::info!(error = %error, "skipped leadership transfer"),
+            None => tracing::warn!("leadership transfer took too long"),
+        }
+    }
+    tracing::info!("closing etcd server");
+    // The member may have been removed in the meantime.
+    stop.send_if_modified(|end| {
+        let is_first = end.is_none();
+        end.get_or_insert(End::Signal(signal));
+        is_first
+    });
+}
+
 /// Ends this core when the process is told to stop: connections finish what is under way, for a while.
 async fn stop_when_told<R: Runtime>(
     server: Context<R>,
     stop: watch::Sender<bool>,
-    mut stopping: watch::Receiver<Option<Signal>>,
+    mut stopping: watch::Receiver<Option<End>>,
 ) {
     // An error means that nobody can tell any more: the process ends.
     drop(stopping.wait_for(Option::is_some).await);
@@ -362,6 +500,7 @@ fn end(fatal: &Fatal) {
     log::flush(LOG_FLUSH_LIMIT);
     std::process::exit(match fatal {
         Fatal::Disk(_) => EXIT_DISK,
-        Fatal::Halt(_) => EXIT_NEWER,
+        Fatal::Halt(Halt::UnknownCommand { .. }) => EXIT_NEWER,
+        Fatal::Halt(Halt::Removed) => unreachable!("a removed member ends in good order"),
     })
 }

@@ -41,7 +41,8 @@ fn world(count: u64, seed: u64) -> World {
 
 /// Who leads, as far as they know, and knows all that was committed before.
 fn leaders(world: &World) -> Vec<MemberId> {
-    let leads = |id: &MemberId| world.replica(*id).is_some_and(|replica| replica.raft().is_settled());
+    let leads =
+        |id: &MemberId| world.replica(*id).is_some_and(|replica| replica.raft().is_settled());
     world.members().filter(leads).collect()
 }
 
@@ -51,7 +52,13 @@ fn put(value: &str) -> Request {
 }
 
 /// Whether a request is answered well within a time.
-fn succeeds(world: &mut World, member: MemberId, id: u64, request: Request, within_ns: u64) -> bool {
+fn succeeds(
+    world: &mut World,
+    member: MemberId,
+    id: u64,
+    request: Request,
+    within_ns: u64,
+) -> bool {
     while world.observe().is_some() {}
     world.request(member, ShardId(0), RequestId(id), request);
     let end = world.now_ns() + within_ns;
@@ -100,7 +107,10 @@ fn whatever_links_are_cut_for_ever_a_connected_majority_has_a_leader_that_serves
             );
             // And it stays so: nobody outside disturbs it.
             let term = |world: &World| {
-                serving.first().and_then(|id| world.replica(*id)).map(|replica| replica.status().term)
+                serving
+                    .first()
+                    .and_then(|id| world.replica(*id))
+                    .map(|replica| replica.status().term)
             };
             let before = term(&world);
             world.run_until(world.now_ns() + 20 * SECOND_NS);
@@ -132,7 +142,8 @@ fn a_value_that_one_member_remembers_wrongly_is_noticed_within_a_second() {
         for id in [1, 2, 3].map(MemberId) {
             let replica = world.replica(id).expect("it runs");
             let raised = |member| replica.state().alarms.is_raised_by(AlarmKind::Corrupt, member);
-            let accused: Vec<_> = [1, 2, 3].map(MemberId).into_iter().filter(|m| raised(*m)).collect();
+            let accused: Vec<_> =
+                [1, 2, 3].map(MemberId).into_iter().filter(|m| raised(*m)).collect();
             assert_eq!(accused, [wrong], "member {} knows", id.0);
         }
         assert!(!succeeds(&mut world, leader, 2, put("later"), SECOND_NS), "nothing changes then");

@@ -304,6 +304,40 @@ pub enum Error {
 const _: () = assert!(size_of::<Error>() == 1, "an error travels in every reply");
 
 impl Error {
+    /// All errors, in the order of their declaration.
+    #[rustfmt::skip]
+    pub const ALL: [Self; 81] = [
+        Self::EmptyKey, Self::KeyNotFound, Self::ValueProvided, Self::LeaseProvided,
+        Self::TooManyOps, Self::DuplicateKey, Self::InvalidClientApiVersion,
+        Self::InvalidSortOption, Self::Compacted, Self::FutureRev, Self::NoSpace,
+        Self::LeaseNotFound, Self::LeaseExist, Self::LeaseTtlTooLarge, Self::WatchCanceled,
+        Self::MemberExist, Self::PeerUrlExist, Self::MemberNotEnoughStarted, Self::MemberBadUrls,
+        Self::MemberNotFound, Self::MemberNotLearner, Self::LearnerNotReady, Self::TooManyLearners,
+        Self::ClusterIdMismatch, Self::RequestTooLarge, Self::RequestTooManyRequests,
+        Self::RootUserNotExist, Self::RootRoleNotExist, Self::UserAlreadyExist, Self::UserEmpty,
+        Self::UserNotFound, Self::RoleAlreadyExist, Self::RoleNotFound, Self::RoleEmpty,
+        Self::AuthFailed, Self::PermissionNotGiven, Self::PermissionDenied, Self::RoleNotGranted,
+        Self::PermissionNotGranted, Self::AuthNotEnabled, Self::InvalidAuthToken,
+        Self::InvalidAuthMgmt, Self::AuthOldRevision, Self::NoLeader, Self::NotLeader,
+        Self::LeaderChanged, Self::NotCapable, Self::Stopped, Self::Timeout,
+        Self::TimeoutDueToLeaderFail, Self::TimeoutDueToConnectionLost,
+        Self::TimeoutWaitAppliedIndex, Self::Unhealthy, Self::Corrupt, Self::NotSupportedForLearner,
+        Self::BadLeaderTransferee, Self::WrongDowngradeVersionFormat,
+        Self::InvalidDowngradeTargetVersion, Self::ClusterVersionUnavailable,
+        Self::DowngradeInProcess, Self::NoInflightDowngrade, Self::Canceled, Self::DeadlineExceeded,
+        Self::ContextCanceled, Self::ContextDeadlineExceeded, Self::RangeStreamSortOrder,
+        Self::RangeStreamRevisionFilter, Self::UnknownMethod, Self::TimeoutLeaderTransfer,
+        Self::NoPasswordUser, Self::InvalidAuthOpts, Self::VerifyOnly, Self::PasswordTooLong,
+        Self::NotPrimary, Self::ProposalDropped, Self::SessionExpired, Self::ElectionNoLeader,
+        Self::ElectionNotLeader, Self::MissingLeaderKey, Self::EmptyWatcherRange,
+        Self::WatcherDuplicateId,
+    ];
+
+    /// The error with this text, if there is one: members tell each other errors by their texts.
+    pub fn from_message(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|error| error.message() == text)
+    }
+
     /// The gRPC code.
     pub const fn code(self) -> Code {
         self.row().0
@@ -570,6 +604,23 @@ mod tests {
         let rows = LISTED.iter().chain(&UNLISTED);
         let texts: BTreeSet<&str> = rows.map(|(error, ..)| error.message()).collect();
         assert_eq!(texts.len(), LISTED.len() + UNLISTED.len());
+    }
+
+    #[test]
+    fn every_error_is_in_the_list_of_all_and_found_by_its_text() {
+        let declared = include_str!("error.rs").split("pub enum Error {").nth(1).unwrap();
+        let declared = declared.split("\n}\n").next().unwrap().lines();
+        let declared: alloc::vec::Vec<_> = declared
+            .filter(|line| line.ends_with(','))
+            .map(|line| line.trim().trim_end_matches(','))
+            .collect();
+        let listed: alloc::vec::Vec<_> =
+            Error::ALL.iter().map(|error| format!("{error:?}")).collect();
+        assert_eq!(listed, declared);
+        for error in Error::ALL {
+            assert_eq!(Error::from_message(error.message()), Some(error));
+        }
+        assert_eq!(Error::from_message("etcdserver: "), None);
     }
 
     #[test]

@@ -40,5 +40,5 @@ mod tests;
 pub use range::RangeResult;
 pub use record::Record;
 pub use revision::Revision;
-pub use store::{Change, Store};
+pub use store::{Change, Restore, Store};
 pub use view::View;

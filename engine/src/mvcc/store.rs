@@ -51,28 +51,6 @@ impl Store {
         Write { store: self, changes: Vec::new() }
     }
 
-    /// A key space out of its history: every record that [`View::records`] gave, in order.
-    ///
-    /// `None` if the records are out of order or contradict each other.
-    pub fn restore(
-        records: impl IntoIterator<Item = Record>,
-        revision: i64,
-        compacted: i64,
-    ) -> Option<Self> {
-        let mut store = Self::default();
-        let mut last = Revision::ZERO;
-        for record in records {
-            if record.revision() <= last || record.revision().main > revision {
-                return None;
-            }
-            last = record.revision();
-            store.insert(record);
-        }
-        store.view.revision = revision;
-        store.view.compacted = compacted;
-        Some(store)
-    }
-
     /// Puts a record where it belongs in all three trees.
     fn insert(&mut self, record: Record) {
         let view = &mut self.view;
@@ -88,6 +66,39 @@ impl Store {
             }
             view.keys.insert(ByKey(record));
         }
+    }
+}
+
+/// A key space on its way out of its history.
+#[derive(Debug, Default)]
+pub struct Restore {
+    store: Store,
+    last: Revision,
+}
+
+impl Restore {
+    /// Expects the history of a key space that stands at these revisions.
+    pub fn new(revision: i64, compacted: i64) -> Self {
+        let mut restore = Self::default();
+        restore.store.view.revision = revision;
+        restore.store.view.compacted = compacted;
+        restore
+    }
+
+    /// Takes the next record that [`View::history_from`] gave; `None` if it cannot come next.
+    pub fn push(&mut self, record: Record) -> Option<()> {
+        let revision = record.revision();
+        if revision <= self.last || revision.main > self.store.view.revision {
+            return None;
+        }
+        self.last = revision;
+        self.store.insert(record);
+        Some(())
+    }
+
+    /// The key space, once the last record was taken.
+    pub fn finish(self) -> Store {
+        self.store
     }
 }
 

@@ -807,6 +807,16 @@ fn a_negative_revision_in_a_transaction_is_compacted_as_soon_as_anything_is() {
 
 // Restoring.
 
+fn restore(
+    mut records: impl Iterator<Item = impl core::borrow::Borrow<Record>>,
+    revision: i64,
+    compacted: i64,
+) -> Option<Store> {
+    let mut restore = Restore::new(revision, compacted);
+    records.try_for_each(|record| restore.push(record.borrow().clone()))?;
+    Some(restore.finish())
+}
+
 #[test]
 fn a_store_comes_back_out_of_its_history() {
     let mut store = five_keys();
@@ -814,7 +824,7 @@ fn a_store_comes_back_out_of_its_history() {
     delete(&mut store, "b", "d"); // 8
     store.compact(7).unwrap();
     store.sweep(3);
-    let mut restored = Store::restore(store.records().cloned(), 8, 7).unwrap();
+    let mut restored = restore(store.records(), 8, 7).unwrap();
     restored.resume_sweep(store.sweeping());
     for store in [&mut store, &mut restored] {
         sweep_all(store);
@@ -829,7 +839,7 @@ fn a_store_comes_back_out_of_its_history() {
 fn records_out_of_order_are_no_history() {
     let store = five_keys();
     let records: Vec<Record> = store.records().cloned().collect();
-    let restore = |records: &[&Record]| Store::restore(records.iter().copied().cloned(), 3, -1);
+    let restore = |records: &[&Record]| restore(records.iter().copied(), 3, -1);
     assert!(restore(&[&records[0], &records[1]]).is_some());
     assert!(restore(&[&records[1], &records[0]]).is_none(), "the wrong way round");
     assert!(restore(&[&records[0], &records[0]]).is_none(), "one twice");

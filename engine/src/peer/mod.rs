@@ -11,9 +11,20 @@
 //! [`Incarnation`], each member's latest one is part of the replicated state, and every message says which one its
 //! sender knows of its receiver ([`Known`]). What a member does about it is in [`crate::replica`], `trust.rs`.
 //!
+//! # As bytes
+//!
+//! [`codec`] makes bytes of messages and messages of bytes, [`frame`] cuts a stream of bytes into what was sent, and
+//! [`hello`] is how a connection begins.
+//!
 //! # Limits
 //!
 //! A member with a valid identity that lies is not defended against, beyond that it cannot crash the others.
+
+pub mod codec;
+pub mod frame;
+pub mod hello;
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 use core::fmt;

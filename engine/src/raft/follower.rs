@@ -40,12 +40,19 @@ impl Follower {
     }
 
     /// The leader was not heard for an election timeout.
-    pub(super) fn wake(&mut self, core: &Core) -> Next {
+    ///
+    /// Learners never stand for election, nor does who will not vote any more. They ask all the same, and do not listen
+    /// to the answers: if one was removed while it was away, this is how it learns it.
+    pub(super) fn wake(&mut self, core: &mut Core, now: Time) -> Next {
         if may_campaign(core) {
             return Next::Campaign(Contest::PreVote);
         }
-        // Learners never stand for election: sleep until spoken to.
-        self.deadline = Time::from_nanos(u64::MAX);
+        (core.leader, self.heard) = (MemberId::NONE, None);
+        self.deadline = now + core.random_election_timeout();
+        let last = core.log.last();
+        for peer in core.membership.voters_but(core.config.id) {
+            core.send(peer, core.term().next(), Body::PreVote { last });
+        }
         Next::Stay
     }
 
@@ -110,7 +117,9 @@ fn first_deadline(core: &mut Core, now: Time) -> Time {
 
 /// Takes entries, or says where the logs may agree (thesis §3.5).
 fn accept(core: &mut Core, from: MemberId, prev: LogEnd, commit: Index, entries: Vec<Entry>) {
-    if !core.log.holds(prev) {
+    // No entry says with whom the cluster began. Who joins does not know it, so the log is of no use to it, not even
+    // from its beginning: it needs a snapshot, and rejecting the beginning asks for one.
+    if !core.log.holds(prev) || core.membership.is_empty() {
         let hint = core.log.may_agree(prev.index, prev.term);
         return core.send(from, core.term(), Body::AppendRejected { prev: prev.index, hint });
     }

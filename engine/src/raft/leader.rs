@@ -393,9 +393,7 @@ fn send_appends(core: &mut Core, now: Time, peer: MemberId, progress: &mut Progr
 
 fn send_append(core: &mut Core, now: Time, peer: MemberId, progress: &mut Progress) {
     let index = progress.next().prev();
-    // Who the founders are stands in no entry, only in snapshots.
-    let is_told_all = index > Index(0) || core.founders.contains(&peer);
-    let Some(term) = core.log.term_at(index).filter(|_| is_told_all) else {
+    let Some(term) = core.log.term_at(index) else {
         return want_snapshot(core, peer, progress);
     };
     let entries = core.log.slice(progress.next(), core.config.append_bytes_max);

@@ -36,7 +36,6 @@
 //! - R6 Commit advances by counting only for an entry of the leader's own term (thesis §3.6.2).
 //! - R7 A read waits for a round of heartbeats that was sent after the read arrived.
 
-use alloc::collections::BTreeSet;
 use bytes::Bytes;
 use core::fmt;
 use core::time::Duration;
@@ -213,9 +212,6 @@ pub struct Durable {
     pub log: Log,
     /// Who takes part, as of the entry before the first in the log.
     pub membership: Membership,
-    /// Those who began with the same membership, so that the log alone tells them everything. Who joined later is
-    /// brought a snapshot first.
-    pub founders: BTreeSet<MemberId>,
 }
 
 /// What a leader knows of another member.
@@ -419,7 +415,7 @@ impl Raft {
             return;
         }
         let next = match &mut self.role {
-            Role::Follower(follower) => follower.wake(&self.core),
+            Role::Follower(follower) => follower.wake(&mut self.core, now),
             Role::PreCandidate(candidate) | Role::Candidate(candidate) => candidate.wake(),
             Role::Leader(leader) => leader.wake(&mut self.core, now),
         };

@@ -1,12 +1,14 @@
 //! What every role needs: term, vote and commit, the log, the members, and what is on its way out.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::log::Log;
 use super::membership::Membership;
 use super::message::{Body, LogEnd, Message};
-use super::{Config, Durable, Entry, FORFEITED, EntryKind, HardState, Index, Outgoing, ReadReady, Term};
+use super::{
+    Config, Durable, Entry, EntryKind, FORFEITED, HardState, Index, Outgoing, ReadReady, Term,
+};
 use crate::ids::MemberId;
 use crate::rng::Rng;
 
@@ -19,8 +21,6 @@ pub(super) struct Core {
     pub(super) log: Log,
     /// As of the commit index.
     pub(super) membership: Membership,
-    /// Whom the log alone tells everything.
-    pub(super) founders: BTreeSet<MemberId>,
     /// Who leads the current term, if known.
     pub(super) leader: MemberId,
     pub(super) outbox: VecDeque<Outgoing>,
@@ -32,14 +32,13 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(config: Config, durable: Durable, rng: Rng) -> Self {
-        let Durable { hard_state, log, membership, founders } = durable;
+        let Durable { hard_state, log, membership } = durable;
         Self {
             config,
             hard_state,
             saved: (hard_state.term, hard_state.vote),
             log,
             membership,
-            founders,
             leader: MemberId::NONE,
             outbox: VecDeque::new(),
             reads: VecDeque::new(),

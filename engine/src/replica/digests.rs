@@ -1,7 +1,7 @@
 //! Whether this member's state is the others'.
 //!
 //! The digest of the state says what every applied entry did ([`StateMachine::digest`]). A leader tells its digest to
-//! every member with its heartbeats, and each answers with its own for the same index. Where they differ, a majority
+//! every member twice a second, and each answers with its own for the same index. Where they differ, a majority
 //! is right: with three members and one that differs, it is clear whose state is wrong; with two it is only clear
 //! that one is.
 //!

@@ -217,16 +217,12 @@ impl Replica {
         self.members.published.map(|at| at + PUBLISH_RETRY)
     }
 
-    /// The version that all have, once all have said theirs.
+    /// The version that all have who were ever started, once most have said theirs: clients ask for it first, so one
+    /// that is missing must not keep the others back.
     fn agree_on_version(&mut self) {
-        let mut lowest: Option<(u64, u64)> = None;
-        for record in self.state.cluster.records() {
-            let Some(version) = minor_version(&record.version) else {
-                // A member that was never started does not keep the others back for ever.
-                if record.name.is_empty() { continue } else { return }
-            };
-            lowest = Some(lowest.map_or(version, |lowest| lowest.min(version)));
-        }
+        let versions = || self.state.cluster.records().map(|record| minor_version(&record.version));
+        let (said, all) = (versions().flatten().count(), versions().count());
+        let lowest = versions().flatten().min().filter(|_| said > all / 2);
         let Some((major, minor)) = lowest else { return };
         let version = alloc::format!("{major}.{minor}");
         if version != self.state.cluster.version() {

@@ -13,6 +13,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | requests, entries | the way of what clients ask, and of an entry |
 //! | proposals, forward | who waits for which entry: at the leader, and at a member that passed something on |
 //! | reads | who waits for a read index |
 //! | members | changes of the members, and who this one is |
@@ -26,36 +27,32 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-
-use crate::api::etcdserverpb::{
-    CompactionRequest, CompactionResponse, LeaseKeepAliveResponse, ResponseHeader,
-};
-use crate::api::{Error, Request, Response};
+use crate::api::Response;
+use crate::api::etcdserverpb::CompactionResponse;
 use crate::auto_compact::AutoCompactor;
 use crate::cluster::{Cluster, Record, Wish};
-use crate::command::{Command, CommandKind, Origin, Stamp};
+use crate::command::Command;
 use crate::config::{self, Config};
 use crate::event::{Event, Halt, Input, Output, Publication};
-use crate::ids::{LeaseId, MemberId, RequestId};
+use crate::ids::MemberId;
 use crate::lease::ClusterTime;
-use crate::lease::keeper::{Keeper, Renewals};
-use crate::peer::{Body, Incarnation};
-use crate::quota;
+use crate::lease::keeper::Keeper;
+use crate::peer::Incarnation;
 use crate::raft::log::Log;
 use crate::raft::membership::Membership;
 use crate::raft::message::LogEnd;
-use crate::raft::{self, Durable, Entry, EntryKind, Index, Raft, ReadToken, RoleName, Term};
+use crate::raft::{self, Durable, EntryKind, Index, Raft, RoleName, Term};
 use crate::recovery::Recovery;
 use crate::rng::Rng;
 use crate::snapshot::Position;
-use crate::state_machine::{AlarmKind, Applied, Changes, Outcome, StateMachine};
+use crate::state_machine::{Changes, StateMachine};
 use crate::time::Time;
 use crate::wal::Writer;
 use crate::wal::writer::{self, Barrier};
 
 mod compactor;
 mod digests;
+mod entries;
 mod forward;
 mod installer;
 mod maintenance;
@@ -63,6 +60,7 @@ mod members;
 mod peers;
 mod proposals;
 mod reads;
+mod requests;
 mod sender;
 mod snapshotter;
 mod trust;
@@ -73,7 +71,7 @@ use forward::{Forwards, Gate};
 use installer::Installer;
 use members::Members;
 use proposals::{Proposals, Waiter};
-use reads::{Answered, Reads};
+use reads::Reads;
 use sender::Sender;
 use snapshotter::Snapshotter;
 use trust::Trust;
@@ -188,9 +186,7 @@ impl Replica {
         // One that never promised anything may remember a term, and knows whether it may promise no better (T4).
         let is_empty = last.0 == Index(0) && !hard_state.vote.is_some();
         let blank = is_empty || hard_state.vote == raft::FORFEITED;
-        let founders = config.members.iter().map(|member| member.id).collect();
-        let log = Log::new(applied, entries);
-        let durable = Durable { hard_state, log, membership, founders };
+        let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);
         if config.force_new_cluster {
             raft.force_membership(Membership::new([config.id]), now);
@@ -355,167 +351,6 @@ impl Replica {
         self.outputs.append(&mut self.replies);
     }
 
-    // Requests and what becomes of them.
-
-    fn request(&mut self, id: RequestId, request: Request) {
-        if maintenance::needs_read_index(&request) {
-            return self.reads.push(self.now, reads::Asker::Client(id, request));
-        }
-        if maintenance::is_local(&request) {
-            let result = self.answer_locally(&request, ClusterTime(0));
-            return self.reply(id, result);
-        }
-        if let Request::LeaseKeepAlive(lease) = request {
-            self.keeper.renew(lease, id);
-        } else if let Request::MoveLeader(target) = request {
-            self.move_leader(id, target);
-        } else if let Request::Members(wish) = request {
-            self.dispatch(Ask::Wish(wish), Waiter::Client(id));
-        } else if let Err(error) = self.admit(&request) {
-            self.reply(id, Err(error));
-        } else {
-            let command = self.to_command(request);
-            self.dispatch(Ask::Command(command), Waiter::Client(id));
-        }
-    }
-
-    /// Puts something into the log: here, if this member leads, else by way of whoever does.
-    fn dispatch(&mut self, ask: Ask, waiter: Waiter) {
-        if self.may_propose() {
-            return match (ask, waiter) {
-                (Ask::Command(command), waiter) => self.propose(&command, waiter),
-                (Ask::Wish(wish), Waiter::Client(id)) => {
-                    self.wish(wish, members::Asker::Client(id));
-                }
-                (Ask::Wish(_), Waiter::Renewals(_) | Waiter::Nobody) => {
-                    unreachable!("only clients have wishes")
-                }
-            };
-        }
-        let bytes = match ask {
-            Ask::Command(command) => command.encode(Stamp::default()),
-            Ask::Wish(wish) => {
-                let mut bytes = alloc::vec![WISH];
-                wish.encode(&mut bytes);
-                Bytes::from(bytes)
-            }
-        };
-        if self.admit_bytes(bytes.len(), &waiter) {
-            self.forwards.push(self.now, bytes, waiter);
-        }
-    }
-
-    /// Whether this member puts entries into the log now: it leads, and is not handing over.
-    fn may_propose(&self) -> bool {
-        self.leading.is_some() && !self.raft.is_transferring()
-    }
-
-    /// What a request says in the log. Whatever a leader chooses is chosen here.
-    fn to_command(&self, request: Request) -> Command {
-        match request {
-            Request::Put(put) => Command::Put(put),
-            Request::DeleteRange(delete) => Command::DeleteRange(delete),
-            Request::Txn(txn) => Command::Txn(txn),
-            Request::Compact(compaction) => Command::Compact(compaction),
-            Request::LeaseGrant(mut grant) => {
-                grant.ttl = grant.ttl.max(self.config.lease_ttl_min());
-                Command::LeaseGrant(grant)
-            }
-            Request::LeaseRevoke(revoke) => Command::LeaseRevoke(revoke),
-            Request::Alarm(alarm) => Command::Alarm(alarm),
-            Request::Range(_)
-            | Request::RangeStream(_)
-            | Request::LeaseKeepAlive(_)
-            | Request::LeaseTimeToLive(_)
-            | Request::LeaseLeases
-            | Request::MemberList(_)
-            | Request::Status
-            | Request::Defragment
-            | Request::Hash
-            | Request::HashKv(_)
-            | Request::Snapshot
-            | Request::Members(_)
-            | Request::MoveLeader(_) => unreachable!("not proposed"),
-        }
-    }
-
-    /// Refuses what would go beyond the quota, and then raises the alarm. The alarm itself is obeyed when a
-    /// command is applied, by every member alike.
-    fn admit(&mut self, request: &Request) -> Result<(), Error> {
-        let cost = quota::cost(request);
-        let quota = self.config.limits.quota_bytes.filter(|_| cost > 0);
-        if quota.is_none_or(|quota| self.state.store.bytes() + cost < quota) {
-            return Ok(());
-        }
-        if !self.state.alarms.is_raised(AlarmKind::NoSpace) {
-            let alarm = maintenance::activate(AlarmKind::NoSpace, self.config.id);
-            self.dispatch(Ask::Command(Command::Alarm(alarm)), Waiter::Nobody);
-        }
-        Err(Error::NoSpace)
-    }
-
-    /// Puts a command into the log, or tells whoever waits why not.
-    fn propose(&mut self, command: &Command, waiter: Waiter) {
-        let data = command.encode(self.keeper.stamp(self.now));
-        if self.admit_bytes(data.len(), &waiter) {
-            self.propose_bytes(data, waiter);
-        }
-    }
-
-    fn propose_bytes(&mut self, data: Bytes, waiter: Waiter) {
-        let bytes = data.len();
-        let place = self.raft.propose(data).expect("this member leads");
-        self.proposals.proposed(self.now, place, bytes, waiter);
-    }
-
-    /// Whether so many bytes may go into the log for a client; else it is told why not.
-    fn admit_bytes(&mut self, bytes: usize, waiter: &Waiter) -> bool {
-        let Waiter::Client(id) = waiter else { return true };
-        if bytes > self.config.limits.request_bytes_max {
-            self.reply(*id, Err(Error::RequestTooLarge));
-            false
-        } else if !self.has_room(bytes) {
-            self.reply(*id, Err(Error::RequestTooManyRequests));
-            false
-        } else {
-            true
-        }
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        let under_way = self.proposals.bytes() + self.forwards.bytes();
-        under_way + bytes <= self.config.limits.proposed_bytes_max
-    }
-
-    /// Renewals that gathered, and what a leader proposes of itself: leases that end, the time, compactions.
-    fn propose_own(&mut self) {
-        while let Some(renewals) = self.keeper.take_renewals() {
-            let command = Command::LeaseRenew(renewals.keys().copied().collect());
-            self.dispatch(Ask::Command(command), Waiter::Renewals(renewals));
-        }
-        if !self.may_propose() {
-            return;
-        }
-        if self.may_end_leases()
-            && let Some(command) =
-                self.keeper.due(self.now, &self.state.lessor, &self.config.limits)
-        {
-            self.propose(&command, Waiter::Nobody);
-        }
-        let store = &self.state.store;
-        let (revision, compacted) = (store.revision(), store.compacted());
-        let compactor = self.auto_compactor.as_mut();
-        if let Some(revision) = compactor.and_then(|c| c.due(self.now, revision, compacted)) {
-            let request = CompactionRequest { revision, physical: false };
-            self.propose(&Command::Compact(request), Waiter::Nobody);
-        }
-    }
-
-    /// A corrupt cluster changes nothing, so its leases do not end, either.
-    fn may_end_leases(&self) -> bool {
-        !self.state.alarms.is_raised(AlarmKind::Corrupt)
-    }
-
     /// Notices that this member began or ceased to lead, or lost its leader.
     fn follow_role(&mut self) {
         if self.published.leader.is_some() && !self.raft.leader().is_some() {
@@ -560,293 +395,6 @@ impl Replica {
             })
             .unwrap_or_default()
             .max(self.state.time)
-    }
-
-    /// Tells those whose entry will never be applied, or who have waited too long.
-    fn refuse_lost(&mut self) {
-        while let Some(waiter) = self.proposals.lost() {
-            self.refuse(waiter, Error::LeaderChanged);
-        }
-        while let Some((begun, waiter)) = self.proposals.timed_out(self.now) {
-            let error = self.timeout_since(begun);
-            self.refuse(waiter, error);
-        }
-        let timeout = self.config.request_timeout();
-        while let Some(late) = self.forwards.timed_out(self.now, timeout) {
-            // As in etcd: who never found a leader hears of its own deadline.
-            let sent = late.sent || self.raft.leader().is_some();
-            let error =
-                if sent { self.timeout_since(late.begun) } else { Error::ContextDeadlineExceeded };
-            self.refuse(late.waiter, error);
-        }
-        while let Some(asker) = self.reads.timed_out(self.now) {
-            match asker {
-                reads::Asker::Shard(shard, token) => {
-                    let answer = reads::refusal(shard, token, Error::Timeout);
-                    self.replies.push_back(Output::ReadIndex(answer));
-                }
-                reads::Asker::Client(id, _) => self.reply(id, Err(Error::Timeout)),
-                reads::Asker::Peer(..) => {}
-            }
-        }
-    }
-
-    /// Why something that was begun then is not done.
-    fn timeout_since(&self, begun: Time) -> Error {
-        match self.leader_lost {
-            Some(lost) if lost + self.config.election_timeout >= begun => {
-                Error::TimeoutDueToLeaderFail
-            }
-            Some(_) | None if !self.raft.leader().is_some() => Error::TimeoutDueToConnectionLost,
-            Some(_) | None => Error::Timeout,
-        }
-    }
-
-    fn refuse(&mut self, waiter: Waiter, error: Error) {
-        match waiter {
-            Waiter::Client(id) => self.reply(id, Err(error)),
-            Waiter::Renewals(renewals) => {
-                for id in renewals.into_values().flatten() {
-                    self.reply(id, Err(error));
-                }
-            }
-            Waiter::Nobody => {}
-        }
-    }
-
-    fn reply(&mut self, id: RequestId, mut result: Result<Response, Error>) {
-        let (revision, header) = (self.state.store.revision(), self.header());
-        // As in etcd, an answer about members belongs to no revision of the keys.
-        let about_members = matches!(
-            result,
-            Ok(Response::MemberList(_)
-                | Response::MemberAdd(_)
-                | Response::MemberRemove(_)
-                | Response::MemberUpdate(_)
-                | Response::MemberPromote(_))
-        );
-        if let Some(unfilled) = result.as_mut().ok().and_then(Response::header_mut) {
-            let known = about_members || unfilled.revision != 0;
-            let revision = if known { unfilled.revision } else { revision };
-            *unfilled = ResponseHeader { revision, ..header };
-        }
-        self.replies.push_back(Output::Reply { id, result });
-    }
-
-    fn header(&self) -> ResponseHeader {
-        ResponseHeader {
-            cluster_id: self.config.cluster.0,
-            member_id: self.config.id.0,
-            revision: 0,
-            raft_term: self.raft.hard_state().term.0,
-        }
-    }
-
-    // The way of an entry.
-
-    /// Hands what must become durable to the log.
-    fn save(&mut self) {
-        let commit = self.raft.hard_state().commit;
-        let (hard_state, entries) = self.raft.take_unsaved();
-        self.wal.append(entries);
-        match hard_state {
-            Some(hard_state) => self.wal.save(hard_state),
-            None => self.wal.note_commit(commit),
-        }
-    }
-
-    /// Sends messages; those that promise something wait for what was just handed to the log.
-    fn route_messages(&mut self) {
-        while let Some(outgoing) = self.raft.poll_message() {
-            if outgoing.after_durable {
-                self.held.push_back((self.wal.barrier(), outgoing.message));
-            } else {
-                self.send_raft(outgoing.message);
-            }
-        }
-    }
-
-    /// Lets go the promises whose content is durable; those to this member itself are taken at once.
-    fn release_promises(&mut self) -> bool {
-        let reached = self.wal.reached();
-        let mut progressed = false;
-        while let Some((_, message)) = self.held.pop_front_if(|(barrier, _)| *barrier <= reached) {
-            if message.to == self.config.id {
-                self.raft.step(self.now, message);
-                progressed = true;
-            } else {
-                self.send_raft(message);
-            }
-        }
-        progressed
-    }
-
-    fn apply_committed(&mut self) -> bool {
-        let commit = self.raft.hard_state().commit;
-        if self.applied.index >= commit {
-            return false;
-        }
-        while self.applied.index < commit && !self.halted {
-            let index = self.applied.index.next();
-            let entry =
-                self.raft.log().get(index).expect("what is committed is in the log").clone();
-            self.apply(entry);
-        }
-        let limits = &self.config.limits;
-        let (kept, needed) = (limits.log_memory_bytes, limits.log_needed_bytes_max);
-        self.raft.trim_log(self.now, self.applied.index, kept, needed);
-        true
-    }
-
-    fn apply(&mut self, entry: Entry) {
-        let place = LogEnd { index: entry.index, term: entry.term };
-        if place.term > self.applied.term {
-            self.forwards.term_applied(place.term);
-        }
-        self.applied = place;
-        let waiter = self.proposals.applied(entry.index, entry.term);
-        let (stamp, kind, applied) = match self.apply_to_state(entry) {
-            Ok(Some(effect)) => effect,
-            Ok(None) => return self.note_digest(),
-            Err(halt) => return self.halt(halt),
-        };
-        self.note_digest();
-        self.changes.extend(applied.changes);
-        match kind {
-            CommandKind::Compact { revision, .. } if applied.outcome.is_ok() => {
-                self.event(Event::Compacted { revision });
-            }
-            CommandKind::LeaseExpire { leases } => {
-                self.keeper.expired();
-                self.event(Event::LeasesExpired { leases });
-            }
-            CommandKind::Alarm => self.event(Event::Alarms(self.state.alarms.clone())),
-            CommandKind::Members => self.members_changed(),
-            CommandKind::Compact { .. } | CommandKind::Other => {}
-        }
-        let waiter = match stamp.origin {
-            Some(Origin { member, number }) if member == self.config.id => {
-                self.forwards.take_waiter(number).unwrap_or(waiter)
-            }
-            Some(_) | None => waiter,
-        };
-        self.settle(waiter, kind, applied.outcome);
-        if self.state.cluster.is_removed(self.config.id) {
-            // The others may not know yet that this is committed, and then they count this member's vote: a
-            // cluster of two that becomes one of one would have nobody to elect it. So it stays until one of them
-            // says that it is not needed, or for as long as anybody waits for an answer.
-            let timeout = self.config.request_timeout();
-            self.farewell.get_or_insert(self.now + timeout);
-        }
-    }
-
-    /// Applies an entry to the state; `None` if it does nothing there.
-    fn apply_to_state(
-        &mut self,
-        entry: Entry,
-    ) -> Result<Option<(Stamp, CommandKind, Applied)>, Halt> {
-        let index = entry.index;
-        let newer = |unknown| Halt::UnknownCommand { index, unknown };
-        match entry.kind {
-            EntryKind::Empty => Ok(None),
-            EntryKind::Command => {
-                let (stamp, command) = Command::decode(entry.data).map_err(newer)?;
-                let kind = command.kind();
-                Ok(Some((stamp, kind, self.state.apply(stamp.time, command))))
-            }
-            EntryKind::Membership => {
-                let unknown = crate::command::UnknownCommand { tag: None };
-                let (membership, context) =
-                    Membership::from_entry(entry.data).ok_or_else(|| newer(unknown))?;
-                let (mut stamp, mut change) = (Stamp::default(), None);
-                if !context.is_empty() {
-                    let (read, command) = Command::decode(context).map_err(newer)?;
-                    let Command::Members(members) = command else { return Err(newer(unknown)) };
-                    (stamp, change) = (read, Some(members));
-                }
-                let applied = self.state.apply_membership(stamp.time, membership, change);
-                Ok(Some((stamp, CommandKind::Members, applied)))
-            }
-        }
-    }
-
-    /// Remembers what the state was after the entry that was applied last, if there is anybody to compare with.
-    fn note_digest(&mut self) {
-        if !self.raft.membership().is_alone(self.config.id) {
-            self.digests.push(self.applied.index, self.state.digest);
-        }
-    }
-
-    /// Answers whoever waited for an entry.
-    fn settle(&mut self, waiter: Waiter, kind: CommandKind, outcome: Result<Outcome, Error>) {
-        match (waiter, outcome) {
-            (Waiter::Nobody, _) => {}
-            (Waiter::Client(id), Ok(Outcome::Response(response))) => {
-                if let CommandKind::Compact { physical: true, .. } = kind {
-                    self.compactor.wait(id);
-                } else if kind == CommandKind::Members {
-                    self.answer_change(id, response);
-                } else {
-                    self.reply(id, Ok(response));
-                }
-            }
-            (Waiter::Renewals(renewals), Ok(Outcome::Renewed(renewed))) => {
-                self.answer_renewals(&renewals, renewed);
-            }
-            (waiter, Err(error)) => self.refuse(waiter, error),
-            (Waiter::Client(_), Ok(Outcome::Renewed(_) | Outcome::Nothing))
-            | (Waiter::Renewals(_), Ok(Outcome::Response(_) | Outcome::Nothing)) => {
-                unreachable!("each waits for what it proposed")
-            }
-        }
-    }
-
-    fn answer_renewals(&mut self, renewals: &Renewals, renewed: Vec<(LeaseId, i64)>) {
-        for (lease, ttl) in renewed {
-            for id in renewals.get(&lease).into_iter().flatten() {
-                let response = LeaseKeepAliveResponse { header: None, id: lease.0, ttl };
-                self.reply(*id, Ok(Response::LeaseKeepAlive(response)));
-            }
-        }
-    }
-
-    /// Asks from where on reads are current: Raft, at a leader, else the leader.
-    fn ask_reads(&mut self) {
-        if self.leading.is_some() {
-            return self.reads.ask_raft(&mut self.raft);
-        }
-        let (leader, term) = (self.raft.leader(), self.raft.hard_state().term);
-        if leader.is_some()
-            && let Some(ReadToken(token)) = self.reads.ask_leader(self.now, term)
-        {
-            self.send(leader, Body::ReadIndex { token });
-        }
-    }
-
-    fn answer_reads(&mut self) {
-        let time = self.keeper.time(self.now, self.state.time);
-        while let Some(ready) = self.raft.poll_read() {
-            if let Some(answered) = self.reads.answered(ready, time) {
-                self.answer_read(answered);
-            }
-        }
-        for (id, request, time) in self.reads.release(self.applied.index) {
-            let result = self.answer_locally(&request, time);
-            self.reply(id, result);
-        }
-    }
-
-    fn answer_read(&mut self, answered: Answered) {
-        match answered {
-            Answered::Shard(answer) => self.replies.push_back(Output::ReadIndex(answer)),
-            Answered::Client(id, request, index, time) => {
-                self.reads.hold(id, request, index, time);
-            }
-            Answered::Peer(peer, token, index) => {
-                let time = self.keeper.time(self.now, self.state.time);
-                self.send(peer, Body::ReadIndexAnswer { token, index, time });
-            }
-        }
     }
 
     // The medium.

@@ -1,6 +1,7 @@
 //! What peers say, and what is said to them.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,10 +21,13 @@ use crate::event::{Event, Halt, Output};
 use crate::ids::MemberId;
 use crate::peer::{Body, Incarnation, Known, Message, Proposal, SnapshotPart};
 use crate::raft::message::{self as raft_message, LogEnd};
-use crate::raft::{FORFEITED, Index, ReadToken, Term};
+use crate::raft::{Entry, FORFEITED, Index, ReadToken, Term};
 use crate::snapshot::{Position, SnapshotWriter};
 use crate::state_machine::AlarmKind;
 use crate::time::Time;
+
+/// How often a leader tells the digest of its state: a difference is to be known within a second.
+const DIGEST_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Replica {
     /// Takes a message. Whatever it says is safe to take.
@@ -76,18 +80,19 @@ impl Replica {
         if body.is_from_leader() && term >= self.raft.hard_state().term {
             self.weigh(from, known);
         }
-        let brought = match &body {
-            raft_message::Body::Append { prev, entries, .. } => {
-                entries.last().map(|last| (*prev, LogEnd { index: last.index, term: last.term }))
-            }
-            _ => None,
-        };
+        let mut brought = None;
+        if let raft_message::Body::Append { prev, entries, .. } = &body {
+            let place = |last: &Entry| LogEnd { index: last.index, term: last.term };
+            brought = entries.last().map(|last| (*prev, place(last)));
+        }
         if self.trust.admits(&body) {
             if !self.trust.asks_who_begins(&body) {
                 self.raft.forfeit_vote();
             }
             let message = raft_message::Message { from, to: self.config.id, term, body };
             self.raft.step(self.now, message);
+            // A request in the same turn must not be taken for one of a leader's that is none any more.
+            self.follow_role();
         }
         let vote = self.raft.hard_state().vote;
         if self.trust == Trust::Blank && vote.is_some() && vote != FORFEITED {
@@ -264,7 +269,7 @@ impl Replica {
         if !self.leads_others() || self.now < self.next_digest {
             return;
         }
-        self.next_digest = self.now + self.config.heartbeat_interval;
+        self.next_digest = self.now + DIGEST_INTERVAL;
         if let Some((index, digest)) = self.digests.ask() {
             let own = self.config.id;
             let others: Vec<_> = self.raft.membership().members().filter(|id| *id != own).collect();

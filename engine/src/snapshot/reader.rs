@@ -1,5 +1,6 @@
 //! The state out of chunks.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -15,7 +16,7 @@ use crate::convert::{to_u64, to_usize};
 use crate::ids::{ClusterId, LeaseId, MemberId};
 use crate::lease::{ClusterTime, Lease};
 use crate::mvcc::compact::Sweep;
-use crate::mvcc::{Record, Revision, Store};
+use crate::mvcc::{Record, Restore, Revision};
 use crate::raft::{Index, Term};
 use crate::state_machine::{AlarmKind, StateMachine};
 use crate::wal::Lsn;
@@ -66,7 +67,11 @@ pub struct Reader {
     sequence: u32,
     section: Section,
     header: Option<Header>,
-    records: Vec<Record>,
+    /// The key space as far as its history has come.
+    store: Restore,
+    records: u64,
+    /// The keys that hang on leases, and on which.
+    attached: BTreeMap<Bytes, LeaseId>,
     leases: Vec<Lease>,
     alarms: Vec<(AlarmKind, MemberId)>,
     members: Cluster,
@@ -92,7 +97,9 @@ impl Reader {
             sequence: 0,
             section: Section::Header,
             header: None,
-            records: Vec::new(),
+            store: Restore::default(),
+            records: 0,
+            attached: BTreeMap::new(),
             leases: Vec::new(),
             alarms: Vec::new(),
             members: Cluster::default(),
@@ -140,7 +147,9 @@ impl Reader {
         self.section = section;
         let whole = match section {
             Section::Header => {
-                self.header = Some(self.decode_header(body)?);
+                let header = self.decode_header(body)?;
+                self.store = Restore::new(header.revision, header.compacted);
+                self.header = Some(header);
                 true
             }
             Section::Records => self.decode_records(body).is_some(),
@@ -196,7 +205,14 @@ impl Reader {
             if length > to_u64(body.len()) {
                 return None;
             }
-            self.records.push(Record::from_bytes(&body.split_to(to_usize(length)))?);
+            let record = Record::from_bytes(&body.split_to(to_usize(length)))?;
+            if record.lease().is_some() {
+                self.attached.insert(Bytes::copy_from_slice(record.key()), record.lease());
+            } else if !self.attached.is_empty() {
+                self.attached.remove(record.key());
+            }
+            self.store.push(record)?;
+            self.records += 1;
         }
         Some(())
     }
@@ -228,7 +244,7 @@ impl Reader {
 
     fn decode_end(&mut self, mut body: Bytes) -> Option<()> {
         let counts = (body.try_get_u64_le().ok()?, body.try_get_u64_le().ok()?);
-        self.done = counts == (to_u64(self.records.len()), to_u64(self.leases.len()));
+        self.done = counts == (self.records, to_u64(self.leases.len()));
         self.done.then_some(())
     }
 
@@ -237,7 +253,8 @@ impl Reader {
         self.header.map(|header| header.position)
     }
 
-    /// The state and what it covers, once all bytes were taken.
+    /// The state and what it covers, once all bytes were taken. O(leases and the keys that hang on them): the rest was
+    /// done as the bytes came.
     ///
     /// # Errors
     /// If the last chunk is missing, or the records contradict each other.
@@ -246,25 +263,22 @@ impl Reader {
             return Err(SnapshotError::Torn);
         };
         let corrupt = SnapshotError::Corrupt { sequence: self.sequence };
-        let mut store =
-            Store::restore(self.records, header.revision, header.compacted).ok_or(corrupt)?;
-        store.resume_sweep(header.sweep);
         let mut state = StateMachine {
-            store,
+            store: self.store.finish(),
             time: header.time,
             cluster: self.members,
             digest: self.digest,
             ..StateMachine::default()
         };
+        state.store.resume_sweep(header.sweep);
         for lease in self.leases {
             state.lessor.grant(lease).map_err(|_| corrupt)?;
         }
-        let everything = crate::api::KeyRange::prefix(Bytes::new());
-        for record in state.store.current(&everything).filter(|record| record.lease().is_some()) {
-            if state.lessor.get(record.lease()).is_none() {
+        for (key, lease) in self.attached {
+            if state.lessor.get(lease).is_none() {
                 return Err(corrupt);
             }
-            state.lessor.attach(record.lease(), record.key());
+            state.lessor.attach(lease, &key);
         }
         for (kind, member) in self.alarms {
             state.alarms.raise(kind, member);

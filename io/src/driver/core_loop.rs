@@ -5,6 +5,7 @@ use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cairn_engine::api::Route;
 use cairn_engine::event::{Publication, ReadIndexAnswer};
@@ -24,7 +25,7 @@ const BATCHES_PER_TURN: usize = 64;
 /// How long a core waits before it tries again to hand something to a core that has no room.
 const RETRY_NS: u64 = 1_000_000;
 
-/// Who hears what happens on core 0. Called from the driver's turn; must not block.
+/// Who hears what happens on core 0. Called from the driver's turn and from its links' tasks; must not block.
 pub type Observer = Rc<dyn Fn(Notice)>;
 
 /// Who ends the process.
@@ -53,6 +54,7 @@ pub async fn run<R: Runtime>(
     };
     let (first, member) = if core == 0 {
         let (member, first) = Member::<R>::start(settings, observer, fatal)?;
+        handle.set_peer_acceptor(member.peer_acceptor());
         (first, Some(member))
     } else {
         let Some(first) = first_publication(&mut mail).await else { return Ok(()) };
@@ -97,6 +99,7 @@ struct Core<R: Runtime> {
 struct Gathered {
     calls: VecDeque<Call>,
     written: Vec<Written>,
+    received: Vec<Input>,
 }
 
 /// A timer that was set for a moment.
@@ -140,7 +143,9 @@ impl<R: Runtime> Core<R> {
                     alarm = None;
                 }
                 let gathered = self.gather(context);
-                let nothing = gathered.calls.is_empty() && gathered.written.is_empty();
+                let nothing = gathered.calls.is_empty()
+                    && gathered.written.is_empty()
+                    && gathered.received.is_empty();
                 if nothing && !mailed && !rang && !busy {
                     Poll::Pending
                 } else {
@@ -158,6 +163,10 @@ impl<R: Runtime> Core<R> {
                 .member
                 .as_mut()
                 .map_or_else(Vec::new, |member| member.poll_written(context)),
+            received: self
+                .member
+                .as_ref()
+                .map_or_else(Vec::new, |member| member.take_received(context)),
         }
     }
 
@@ -182,6 +191,9 @@ impl<R: Runtime> Core<R> {
                 Written::Log(to) => self.give_replica(now, Input::LogWritten { to }),
                 Written::Snapshot => self.give_replica(now, Input::SnapshotWritten),
             }
+        }
+        for input in gathered.received {
+            self.give_replica(now, input);
         }
         for call in gathered.calls {
             match call {
@@ -238,6 +250,8 @@ impl<R: Runtime> Core<R> {
                 | Output::AppendLog(_)
                 | Output::RetireSegments(_)
                 | Output::WriteSnapshot(_)
+                | Output::Peers(_)
+                | Output::Known(_)
                 | Output::Event(_)
                 | Output::Halt(_)) => {
                     self.member.as_mut().expect("it has just spoken").carry_out(output);
@@ -289,6 +303,8 @@ impl<R: Runtime> Core<R> {
             term: publication.term,
             leader: publication.leader,
             alarms: publication.alarms.clone(),
+            is_learner: publication.is_learner,
+            cluster_version: Arc::clone(&publication.cluster_version),
         });
     }
 

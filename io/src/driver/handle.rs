@@ -8,12 +8,15 @@ use core::future::poll_fn;
 use core::task::{Poll, Waker};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cairn_engine::api::etcdserverpb::{ResponseHeader, WatchRequest};
 use cairn_engine::api::{Error, Request, Response};
 use cairn_engine::raft::Term;
 use cairn_engine::state_machine::Alarms;
 use cairn_engine::{ClusterId, MemberId, RequestId, ShardInput, StreamId, watch};
+
+use super::peers::PeerAcceptor;
 
 /// Where the answer to a request goes. Called on the core's thread, from the driver's turn: it may note the answer
 /// and wake a task, no more.
@@ -44,6 +47,8 @@ struct Inner {
     cluster: ClusterId,
     member: MemberId,
     standing: RefCell<Standing>,
+    /// On core 0.
+    peers: RefCell<Option<PeerAcceptor>>,
 }
 
 /// What the latest publication says.
@@ -53,6 +58,8 @@ pub(super) struct Standing {
     pub(super) term: Term,
     pub(super) leader: MemberId,
     pub(super) alarms: Alarms,
+    pub(super) is_learner: bool,
+    pub(super) cluster_version: Arc<str>,
 }
 
 /// Who waits for answers: places in a list, reused.
@@ -81,6 +88,7 @@ impl Handle {
             cluster,
             member,
             standing: RefCell::default(),
+            peers: RefCell::default(),
         }))
     }
 
@@ -140,6 +148,21 @@ impl Handle {
         self.0.standing.borrow().alarms.clone()
     }
 
+    /// Whether this member only learns.
+    pub fn is_learner(&self) -> bool {
+        self.0.standing.borrow().is_learner
+    }
+
+    /// The version that all members have at least, as `X.Y`; empty until it was agreed on.
+    pub fn cluster_version(&self) -> Arc<str> {
+        Arc::clone(&self.0.standing.borrow().cluster_version)
+    }
+
+    /// Takes connections that other members have dialed; `None` but on core 0, where members' listeners belong.
+    pub fn peer_acceptor(&self) -> Option<PeerAcceptor> {
+        self.0.peers.borrow().clone()
+    }
+
     /// Which core this is.
     pub fn core(&self) -> u16 {
         self.0.core
@@ -164,6 +187,10 @@ impl Handle {
             *self.0.driver.borrow_mut() = Some(driver.clone());
         }
         calls
+    }
+
+    pub(super) fn set_peer_acceptor(&self, acceptor: PeerAcceptor) {
+        *self.0.peers.borrow_mut() = Some(acceptor);
     }
 
     pub(super) fn set_standing(&self, standing: Standing) {

@@ -1,22 +1,27 @@
-//! The replica of core 0 and what it needs of the disk.
+//! The replica of core 0 and what it needs of the disk and of other members.
 
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use std::path::PathBuf;
 use std::rc::Rc;
 
+use cairn_engine::config::Lives;
 use cairn_engine::event::Publication;
+use cairn_engine::peer::Incarnation;
 use cairn_engine::recovery::{Recovery, recover};
 use cairn_engine::wal::{LogWrite, Lsn};
-use cairn_engine::{Output, Replica, Time};
-use tokio::sync::Notify;
+use cairn_engine::{Input, Output, Replica, Time};
+use tokio::sync::{Mutex, Notify};
 
 use super::boot::{BootDisk, Directory};
 use super::core_loop::{Observer, OnFatal};
 use super::log_files::LogFiles;
+use super::peers::{PeerAcceptor, Peers};
 use super::snapshot_files::SnapshotFiles;
 use super::{Fatal, Notice, Recovered, Settings, StartError};
 use crate::disk::{self, Disk};
+use crate::lives;
 use crate::runtime::Runtime;
 
 /// How long to wait before trying again to make a spare segment.
@@ -38,6 +43,9 @@ pub(super) struct Member<R: Runtime> {
     /// The write to the log that is under way: the engine begins the next one when this is answered.
     log_write: Option<Working<Lsn>>,
     snapshot_write: Option<Working<SnapshotFiles<R>>>,
+    peers: Peers,
+    /// The starts that are written down, and where. Shared with the task that shortens the list.
+    lives: Rc<LivesFile<R>>,
     /// Rung when a spare may be missing.
     spares: Rc<Notify>,
     observer: Observer,
@@ -60,6 +68,12 @@ impl<R: Runtime> Member<R> {
         let took = core::time::Duration::from_nanos(R::now() - begun);
         observer(Notice::Recovered(report(&recovery, took)));
         let segment_bytes = settings.engine.limits.segment_bytes;
+        let peers = Peers::new(&settings, Rc::clone(&observer));
+        let lives = Rc::new(LivesFile {
+            disk: disk.clone(),
+            directory: settings.directory,
+            lives: Mutex::new(settings.engine.lives.clone()),
+        });
         let log = LogFiles::new(disk.clone(), directory.clone(), segment_bytes, boot.spares());
         let snapshots = SnapshotFiles::new(disk.clone(), directory.clone(), boot.take_snapshots());
         let mut replica = Replica::new(settings.engine, recovery, Time::from_nanos(R::now()));
@@ -73,6 +87,8 @@ impl<R: Runtime> Member<R> {
             snapshots: Some(snapshots),
             log_write: None,
             snapshot_write: None,
+            peers,
+            lives,
             spares: Rc::clone(&spares),
             observer: Rc::clone(&observer),
             fatal,
@@ -81,11 +97,29 @@ impl<R: Runtime> Member<R> {
         Ok((member, first))
     }
 
-    /// Begins what the replica wants of the disk, or tells who wants to know.
+    /// Where connections go that other members have dialed.
+    pub(super) fn peer_acceptor(&self) -> PeerAcceptor {
+        self.peers.acceptor::<R>()
+    }
+
+    /// What other members have said since the last call.
+    pub(super) fn take_received(&self, context: &Context<'_>) -> Vec<Input> {
+        self.peers.take_received(context)
+    }
+
+    /// Begins what the replica wants of the disk and of others, or tells who wants to know.
     pub(super) fn carry_out(&mut self, output: Output) {
         match output {
-            // A cluster of one sends nothing.
-            Output::Send(_) => {}
+            Output::Send(message) => self.peers.send::<R>(message),
+            Output::Peers(peers) => self.peers.set::<R>(&peers),
+            Output::Known(known) => {
+                let (lives, observer) = (Rc::clone(&self.lives), Rc::clone(&self.observer));
+                R::spawn(async move {
+                    if let Err(error) = lives.settle(known).await {
+                        observer(Notice::Trouble(error));
+                    }
+                });
+            }
             Output::AppendLog(write) => {
                 assert!(self.log_write.is_none(), "one write to the log at a time");
                 if write.offset == 0 {
@@ -150,6 +184,20 @@ impl<R: Runtime> Member<R> {
             }
         }
         written
+    }
+}
+
+/// The file of starts.
+struct LivesFile<R: Runtime> {
+    disk: R::Disk,
+    directory: PathBuf,
+    /// Held while the file is written: two at once would mix their lines.
+    lives: Mutex<Lives>,
+}
+
+impl<R: Runtime> LivesFile<R> {
+    async fn settle(&self, known: Incarnation) -> disk::Result<()> {
+        lives::settle(&self.disk, &self.directory, &mut *self.lives.lock().await, known).await
     }
 }
 

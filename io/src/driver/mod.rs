@@ -1,7 +1,7 @@
 //! Drives the engine on real cores, with a real disk.
 //!
 //! One [`run`] per executor. Each core has a [`Shard`](cairn_engine::Shard) for its own clients; core 0 also has the
-//! [`Replica`](cairn_engine::Replica), the log and the snapshots. Tasks of a core speak to its driver through a
+//! [`Replica`](cairn_engine::Replica), the log, the snapshots and the links to other members ([`peers`]). Tasks of a core speak to its driver through a
 //! [`Handle`], without a lock and without a hop; cores speak to each other in batches, one mailbox each.
 //!
 //! ```text
@@ -28,10 +28,12 @@ mod handle;
 mod links;
 mod log_files;
 mod member;
+mod peers;
 mod snapshot_files;
 
 use core::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cairn_engine::Config;
 use cairn_engine::event::{Event, Halt};
@@ -43,6 +45,9 @@ pub use boot::{BootDisk, Directory};
 pub use core_loop::{Observer, OnFatal, run};
 pub use handle::{Handle, Sink, WatchStream};
 pub use links::{Seat, seats};
+pub use peers::{
+    Connector, PeerAcceptor, PeerCounters, PeerFigures, PeerNotice, RoundTrips, Securing,
+};
 
 /// What a core is told when it starts.
 #[derive(Clone, Debug)]
@@ -53,6 +58,10 @@ pub struct Settings {
     pub directory: PathBuf,
     /// Where the log is, if not in the data directory.
     pub log_directory: Option<PathBuf>,
+    /// What makes connections to members secret whose URL wants that, if anything does.
+    pub peer_connector: Option<Connector>,
+    /// Where links to members are counted.
+    pub peer_counters: Arc<PeerCounters>,
 }
 
 /// What the driver tells whoever started it, from core 0.
@@ -69,6 +78,8 @@ pub enum Notice {
     },
     /// Something that operators may want to know.
     Event(Event),
+    /// Something about a link to another member.
+    Peer(PeerNotice),
     /// A background chore failed and will be tried again.
     Trouble(disk::Error),
 }
@@ -107,6 +118,10 @@ impl fmt::Display for Fatal {
             Self::Halt(Halt::UnknownCommand { index, unknown }) => write!(
                 f,
                 "entry {index} of the log holds a command of a newer version ({unknown:?}): start that version"
+            ),
+            Self::Halt(Halt::Removed) => f.write_str(
+                "this member was removed from the cluster for ever: its data is of no use any more; to have it back, \
+                 add it anew (member add), empty its data directory, and start it with --initial-cluster-state existing",
             ),
         }
     }

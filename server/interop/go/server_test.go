@@ -96,6 +96,14 @@ func both(t *testing.T, test func(*testing.T, *server), flags ...string) {
 // start starts a member on ports of its own and waits until it serves.
 func start(t *testing.T, kind, data string, flags ...string) *server {
 	t.Helper()
+	s := prepare(t, kind, data, flags...)
+	s.run(t)
+	return s
+}
+
+// prepare is a member that was not started yet, with ports of its own.
+func prepare(t *testing.T, kind, data string, flags ...string) *server {
+	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), kind+".log"))
 	check(t, err)
 	binary := map[string]string{"cairn": binaries.cairn, "etcd": binaries.etcd}[kind]
@@ -109,12 +117,18 @@ func start(t *testing.T, kind, data string, flags ...string) *server {
 		}
 		log.Close()
 	})
-	s.run(t)
 	return s
 }
 
-// run starts the process, for the first time or again.
+// run starts the process, for the first time or again, and waits until it serves.
 func (s *server) run(t *testing.T) {
+	t.Helper()
+	s.launch(t)
+	s.await(t)
+}
+
+// launch starts the process.
+func (s *server) launch(t *testing.T) {
 	t.Helper()
 	arguments := []string{
 		"--data-dir", s.data,
@@ -134,6 +148,12 @@ func (s *server) run(t *testing.T) {
 		command.Wait()
 		close(ended)
 	}()
+}
+
+// await waits until it serves.
+func (s *server) await(t *testing.T) {
+	t.Helper()
+	ended := s.ended
 	eventually(t, s.kind+" serves", func() bool {
 		select {
 		case <-ended:

@@ -4,6 +4,7 @@
 //! Here it is clap's. To add a subcommand: a module, a variant of [`Command`], an arm in [`run`], and a line in the
 //! usage of [`flags`](crate::flags::USAGE).
 
+mod local_cluster;
 mod wal;
 
 use std::ffi::{OsStr, OsString};
@@ -27,6 +28,8 @@ enum Command {
     /// Look into a write-ahead log, without changing anything
     #[command(subcommand, disable_help_subcommand = true)]
     Wal(wal::Command),
+    /// Run a cluster on this machine, and watch it
+    LocalCluster(local_cluster::Options),
     /// Run the engine in a simulated, hostile world
     #[command(subcommand, disable_help_subcommand = true)]
     Sim(cairn_sim::command::Command),
@@ -50,6 +53,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match tool.command {
         Command::Wal(command) => wal::run(&command),
+        Command::LocalCluster(options) => local_cluster::run(&options),
         Command::Sim(command) => simulate(&command),
     }
 }

@@ -21,6 +21,9 @@ pub const USAGE: &str = "Usage:
   cairn --help
     Show all flags.
 
+  cairn local-cluster [members]
+    Run a cluster on this machine, and watch it; see cairn local-cluster --help.
+
   cairn wal dump|verify <dir>
     Look into a write-ahead log, without changing anything; see cairn wal --help.
 

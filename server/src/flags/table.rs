@@ -74,7 +74,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("name", Text, "default", Obeyed, "The member's name, unique in the cluster."),
         flag("data-dir", Text, "", Obeyed, "Where everything is kept; empty: <name>.cairn."),
         flag("wal-dir", Text, "", Obeyed, "Where the log is kept, if not in the data directory."),
-        flag("listen-peer-urls", Urls, "http://localhost:2380", NotYet(ALONE), "Where to listen to peers."),
+        flag("listen-peer-urls", Urls, "http://localhost:2380", Obeyed, "Where to listen to peers."),
         flag("listen-client-urls", Urls, "http://localhost:2379", Obeyed, "Where to listen to clients: gRPC, and HTTP unless it has places of its own."),
         flag("listen-client-http-urls", Urls, "", Obeyed, "Where to listen to clients that speak HTTP, and not at the places before."),
         flag("heartbeat-interval", Unsigned, "100", Obeyed, "Milliseconds between a leader's heartbeats."),
@@ -109,8 +109,8 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("initial-cluster-state", Choice(&["new", "existing"]), "new", Obeyed, "Whether all members are new or this one joins others; ignored once it has joined."),
         flag("initial-cluster-token", Text, "etcd-cluster", Obeyed, "Keeps clusters apart that have the same addresses."),
         flag("advertise-client-urls", Urls, "http://localhost:2379", Obeyed, "Where clients find this member; needed with --listen-client-urls."),
-        flag("strict-reconfig-check", Bool, "true", NotYet(ALONE), "Whether to refuse a change of members that would cost the quorum."),
-        flag("max-learners", Unsigned, "1", NotYet(ALONE), "Learners in the cluster."),
+        flag("strict-reconfig-check", Bool, "true", Obeyed, "Whether to refuse a change of members that would cost the quorum."),
+        flag("max-learners", Unsigned, "1", Obeyed, "Learners in the cluster."),
         flag("pre-vote", Bool, "true", WithoutEffect("a member always asks whether it could win before it campaigns"), "Whether to ask before an election."),
         flag("auto-compaction-mode", Text, "periodic", Obeyed, "What --auto-compaction-retention counts: periodic or revision."),
         flag("auto-compaction-retention", Text, "0", Obeyed, "History to keep: a duration, hours, or revisions; 0: all."),
@@ -177,8 +177,8 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("watch-progress-notify-interval", Duration, "10m", Obeyed, "How often an idle watcher that wants it is told the revision."),
         flag("warning-apply-duration", Duration, "100ms", NotYet("slow requests are not looked for"), "Log what takes longer to apply."),
         flag("warning-unary-request-duration", Duration, "300ms", NotYet("slow requests are not looked for"), "Log unary requests that take longer."),
-        flag("corrupt-check-time", Duration, "0s", NotYet(ALONE), "How often members compare all data; 0: never."),
-        flag("compact-hash-check-time", Duration, "1m", NotYet(ALONE), "How often hashes of compactions are compared."),
+        flag("corrupt-check-time", Duration, "0s", WithoutEffect(DIGESTS), "How often members compare all data; 0: never."),
+        flag("compact-hash-check-time", Duration, "1m", WithoutEffect(DIGESTS), "How often hashes of compactions are compared."),
         flag("compaction-batch-limit", Signed, "1000", WithoutEffect(COMPACTION), "Revisions that a compaction deletes at once."),
         flag("compaction-sleep-interval", Duration, "10ms", WithoutEffect(COMPACTION), "How long it sleeps then."),
         flag("bootstrap-defrag-threshold-megabytes", Unsigned, "0", WithoutEffect("files shrink while they are used"), "Free space that is worth defragmenting at start."),
@@ -200,7 +200,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("distributed-tracing-sampling-rate", Signed, "0", WithoutEffect(TRACING), "How many of a million."),
     ] },
     Group { title: "Unsafe", flags: &[
-        flag("force-new-cluster", Bool, "false", NotYet(ALONE), "Forget all other members: what only they had is lost."),
+        flag("force-new-cluster", Bool, "false", Obeyed, "Forget all other members: what only they had is lost."),
         flag("unsafe-no-fsync", Bool, "false", NotYet("every write waits for the disk"), "Do not wait for the disk: a power failure loses what was promised."),
     ] },
     Group { title: "Only in Cairn", flags: &[
@@ -211,7 +211,7 @@ pub(super) static GROUPS: [Group; 11] = [
 ];
 
 /// Why some flags change nothing, for now or for ever, or are refused.
-const ALONE: &str = "a cluster has one member";
+const DIGESTS: &str = "members compare digests of their states all the time";
 const NO_GATEWAY: &str = "there is no JSON gateway";
 const NO_TLS: &str = "TLS is not served; a listen URL with https is refused";
 const NO_USERS: &str = "there are no users";

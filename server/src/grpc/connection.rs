@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_engine::api::{Code, Error, Response};
+use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_io::driver::Sink;
 use cairn_io::runtime::{Connection as Io, Runtime};
 use futures_util::stream::{FuturesUnordered, Stream as _};
@@ -198,8 +198,8 @@ impl<R: Runtime> Connection<R> {
         mut respond: SendResponse<Bytes>,
     ) {
         let (head, body) = request.into_parts();
-        let method = match self.admit(&head) {
-            Ok(method) => method,
+        let (method, needs_leader) = match self.admit(&head) {
+            Ok(admitted) => admitted,
             Err(status) => return refuse(&mut respond, &status),
         };
         self.server.metrics().started(method);
@@ -215,23 +215,28 @@ impl<R: Runtime> Connection<R> {
             }
         } else {
             let outflow = self.outflow.clone();
-            R::spawn(stream(self.server.clone(), method, receiving, respond, outflow));
+            let server = self.server.for_call(needs_leader);
+            R::spawn(stream(server, method, receiving, respond, outflow));
         }
     }
 
-    /// Whether a request is one that this server takes.
-    fn admit(&self, head: &Parts) -> Result<Method, Status> {
+    /// Whether a request is one that this server takes, and whether its client wants a leader.
+    fn admit(&self, head: &Parts) -> Result<(Method, bool), Status> {
         let grpc = head.headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
         if !grpc.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
             return Err(Status::new(Code::Unknown, "malformed header: missing HTTP content-type"));
         }
         let path = head.uri.path();
         let method = Method::of_path(path).ok_or_else(|| Status::unimplemented(path))?;
-        let wants_leader = head.headers.get("hasleader").is_some_and(|value| value == "true");
-        if wants_leader && !self.server.handle().leader().is_some() {
+        let handle = self.server.handle();
+        if handle.is_learner() && !may_ask_learner(method) {
+            return Err(Error::NotSupportedForLearner.into());
+        }
+        let needs_leader = head.headers.get("hasleader").is_some_and(|value| value == "true");
+        if needs_leader && !handle.leader().is_some() {
             return Err(Error::NoLeader.into());
         }
-        Ok(method)
+        Ok((method, needs_leader))
     }
 
     /// Goes on with the calls whose message has arrived now; whether there were any.
@@ -253,6 +258,14 @@ impl<R: Runtime> Connection<R> {
         let asked = message.and_then(|message| {
             self.server.metrics().received(method);
             unary::read(method, message, limits, header)
+        });
+        let is_learner = self.server.handle().is_learner();
+        let asked = asked.and_then(|asked| match asked {
+            // It may lag, so it reads only for those who do not mind.
+            Asked::Engine(Request::Range(range)) if is_learner && !range.serializable => {
+                Err(Error::NotSupportedForLearner.into())
+            }
+            asked @ (Asked::Engine(_) | Asked::Answer(_)) => Ok(asked),
         });
         match asked {
             Ok(Asked::Engine(request)) => {
@@ -309,6 +322,11 @@ async fn heartbeat<R: Runtime>(server: Server<R>, pings: Option<PingPong>) {
         R::sleep(interval).await;
         let Some(Ok(_)) = server.within(timeout, pings.ping(Ping::opaque())).await else { return };
     }
+}
+
+/// What a learner answers, as in etcd: how it is, a range that may be old, a copy of what it has.
+fn may_ask_learner(method: Method) -> bool {
+    matches!(method, Method::Status | Method::Range | Method::Snapshot)
 }
 
 fn refuse(respond: &mut SendResponse<Bytes>, status: &Status) {

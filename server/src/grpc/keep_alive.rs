@@ -6,7 +6,7 @@ use core::task::Poll;
 
 use cairn_engine::LeaseId;
 use cairn_engine::api::etcdserverpb::LeaseKeepAliveRequest;
-use cairn_engine::api::{Code, Error, Request};
+use cairn_engine::api::{Code, Request};
 use cairn_io::runtime::Runtime;
 
 use super::connection::Receiving;
@@ -23,12 +23,17 @@ pub(super) async fn serve<R: Runtime>(
     mut receiving: Receiving,
     server: &Context<R>,
 ) -> Result<Code, Gone> {
+    let mut cut = pin!(server.cut());
     loop {
-        let message = match server.unless_stopped(receiving.next()).await {
-            Some(Ok(Some(message))) => message,
-            Some(Ok(None)) => return sending.finish(&Status::OK),
-            Some(Err(status)) => return sending.finish(&status),
-            None => return sending.finish(&Status::from(Error::Stopped)),
+        let mut asked = pin!(receiving.next());
+        let asked = poll_fn(|context| match cut.as_mut().poll(context) {
+            Poll::Ready(why) => Poll::Ready(Err(Status::from(why))),
+            Poll::Pending => asked.as_mut().poll(context),
+        });
+        let message = match asked.await {
+            Ok(Some(message)) => message,
+            Ok(None) => return sending.finish(&Status::OK),
+            Err(status) => return sending.finish(&status),
         };
         let request = match unary::decode::<LeaseKeepAliveRequest>(message) {
             Ok(request) => request,

@@ -1,22 +1,29 @@
 //! Unary methods: from a message to a request for the engine, or to an answer that needs none.
 
 use bytes::Bytes;
+use cairn_engine::MemberId;
 use cairn_engine::api::check;
 use cairn_engine::api::etcdserverpb::{
     AlarmRequest, AuthStatusRequest, AuthStatusResponse, AuthenticateRequest, CompactionRequest,
     DefragmentRequest, DeleteRangeRequest, HashKvRequest, HashRequest, LeaseGrantRequest,
-    LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, PutRequest,
-    RangeRequest, ResponseHeader, SnapshotRequest, StatusRequest, TxnRequest,
+    LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest,
+    MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
+    MoveLeaderRequest, PutRequest, RangeRequest, ResponseHeader, SnapshotRequest, StatusRequest,
+    TxnRequest,
 };
 use cairn_engine::api::health::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
 };
 use cairn_engine::api::{Code, Error, Request};
+use cairn_engine::cluster::Wish;
+use cairn_io::clock;
 use prost::Message;
 
 use super::frame;
 use super::method::Method;
 use super::status::Status;
+use crate::config::url::Url;
+use crate::identity::{added_member_id, texts};
 
 /// What a message leads to.
 #[derive(Debug)]
@@ -88,7 +95,28 @@ pub fn read(
             decode::<LeaseLeasesRequest>(message)?;
             Request::LeaseLeases
         }
+        Method::MemberAdd => Request::Members(add_member(decode(message)?)?),
+        Method::MemberRemove => {
+            let MemberRemoveRequest { id } = decode(message)?;
+            Request::Members(Wish::Remove(MemberId(id)))
+        }
+        Method::MemberUpdate => {
+            let MemberUpdateRequest { id, peer_urls } = decode(message)?;
+            Request::Members(Wish::Update(MemberId(id), check_peer_urls(&peer_urls)?))
+        }
+        Method::MemberPromote => {
+            let MemberPromoteRequest { id } = decode(message)?;
+            Request::Members(Wish::Promote(MemberId(id)))
+        }
         Method::MemberList => Request::MemberList(decode::<MemberListRequest>(message)?),
+        Method::MoveLeader => {
+            let MoveLeaderRequest { target_id } = decode(message)?;
+            // To the engine it is "anybody".
+            if target_id == MemberId::NONE.0 {
+                return Err(Error::BadLeaderTransferee.into());
+            }
+            Request::MoveLeader(MemberId(target_id))
+        }
         Method::Alarm => Request::Alarm(decode::<AlarmRequest>(message)?),
         Method::Status => {
             decode::<StatusRequest>(message)?;
@@ -129,11 +157,6 @@ pub fn read(
         | Method::Observe
         | Method::HealthWatch
         // Not served yet: docs/compat.md says which.
-        | Method::MemberAdd
-        | Method::MemberRemove
-        | Method::MemberUpdate
-        | Method::MemberPromote
-        | Method::MoveLeader
         | Method::Downgrade
         | Method::AuthEnable
         | Method::AuthDisable
@@ -177,6 +200,22 @@ pub fn read_range_stream(message: Bytes) -> Result<Request, Status> {
 pub fn read_snapshot(message: Bytes) -> Result<Request, Status> {
     decode::<SnapshotRequest>(message)?;
     Ok(Request::Snapshot)
+}
+
+/// A member that comes. Its id is made of where it is and when it came, as in etcd.
+fn add_member(request: MemberAddRequest) -> Result<Wish, Status> {
+    let peer_urls = check_peer_urls(&request.peer_urls)?;
+    let now_s = i64::try_from(clock::wall_ns() / 1_000_000_000).expect("three centuries");
+    let id = added_member_id(&peer_urls, now_s);
+    Ok(Wish::Add { id, peer_urls, learner: request.is_learner })
+}
+
+/// Where peers are to reach a member, sorted.
+fn check_peer_urls(urls: &[String]) -> Result<Vec<String>, Status> {
+    let urls: Result<Vec<Url>, _> = urls.iter().map(|url| Url::parse(url)).collect();
+    let mut urls = urls.ok().filter(|urls| !urls.is_empty()).ok_or(Error::MemberBadUrls)?;
+    urls.sort();
+    Ok(texts(&urls))
 }
 
 /// Reads a message.

@@ -21,7 +21,8 @@ use crate::context::Context;
 enum Happened {
     Asked(Result<Option<Bytes>, Status>),
     Owed(watch::Response),
-    Stopped,
+    /// The server ends it.
+    Cut(Error),
     Gone,
 }
 
@@ -34,9 +35,9 @@ pub(super) async fn serve<R: Runtime>(
     let handle = server.handle();
     let stream = handle.watch();
     let mut asks = true;
-    let mut stopped = pin!(server.stopped());
+    let mut cut = pin!(server.cut());
     loop {
-        match next(&mut sending, &mut receiving, &stream, asks, stopped.as_mut()).await {
+        match next(&mut sending, &mut receiving, &stream, asks, cut.as_mut()).await {
             Happened::Asked(Ok(Some(message))) => match unary::decode::<WatchRequest>(message) {
                 Ok(request) => stream.send(request),
                 Err(status) => return sending.finish(&status),
@@ -44,7 +45,7 @@ pub(super) async fn serve<R: Runtime>(
             Happened::Asked(Ok(None)) => asks = false,
             Happened::Asked(Err(status)) => return sending.finish(&status),
             Happened::Owed(response) => send(&mut sending, &stream, handle, response).await?,
-            Happened::Stopped => return sending.finish(&Status::from(Error::Stopped)),
+            Happened::Cut(why) => return sending.finish(&Status::from(why)),
             Happened::Gone => return sending.finish(&Status::from(Error::WatchCanceled)),
         }
     }
@@ -55,7 +56,7 @@ async fn next(
     receiving: &mut Receiving,
     stream: &WatchStream,
     asks: bool,
-    mut stopped: Pin<&mut impl Future<Output = ()>>,
+    mut cut: Pin<&mut impl Future<Output = Error>>,
 ) -> Happened {
     let mut asked = pin!(receiving.next());
     let mut owed = pin!(stream.receive());
@@ -63,8 +64,8 @@ async fn next(
         if let Poll::Ready(response) = owed.as_mut().poll(context) {
             return Poll::Ready(Happened::Owed(response));
         }
-        if stopped.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Happened::Stopped);
+        if let Poll::Ready(why) = cut.as_mut().poll(context) {
+            return Poll::Ready(Happened::Cut(why));
         }
         if asks && let Poll::Ready(message) = asked.as_mut().poll(context) {
             return Poll::Ready(Happened::Asked(message));

@@ -129,12 +129,13 @@ impl Place {
     }
 
     /// The flags that make a member live here.
-    pub(crate) fn flags(&self) -> [String; 4] {
+    pub(crate) fn flags(&self) -> [String; 5] {
         let Self { address, .. } = self;
         [
             format!("--data-dir={}", self.data().display()),
             format!("--listen-client-urls=http://{address}"),
             format!("--advertise-client-urls=http://{address}"),
+            format!("--listen-peer-urls=http://{}:2380", address.ip()),
             "--log-level=info".to_owned(),
         ]
     }
@@ -191,18 +192,33 @@ impl Member {
         runtime: Runtime,
         flags: &[&str],
     ) -> Self {
-        fs::create_dir_all(&place.directory).unwrap();
-        let (child, lines) = spawn(command, &place, runtime.name(), flags);
-        let mut member = Self { place, runtime, child, lines, said: Vec::new() };
+        let mut member = Self::begin_by(command, place, runtime, flags);
         member.wait_until_ready();
         member
     }
 
+    /// The same, without waiting for anything.
+    pub(crate) fn begin_by(
+        command: Command,
+        place: Place,
+        runtime: Runtime,
+        flags: &[&str],
+    ) -> Self {
+        fs::create_dir_all(&place.directory).unwrap();
+        let (child, lines) = spawn(command, &place, runtime.name(), flags);
+        Self { place, runtime, child, lines, said: Vec::new() }
+    }
+
     /// Starts it again where it was.
     pub(crate) fn start_again(&mut self, flags: &[&str]) {
+        self.begin_again(flags);
+        self.wait_until_ready();
+    }
+
+    /// The same, without waiting for anything.
+    pub(crate) fn begin_again(&mut self, flags: &[&str]) {
         assert!(!self.is_running(), "it has ended before");
         (self.child, self.lines) = spawn(cairn(), &self.place, self.runtime.name(), flags);
-        self.wait_until_ready();
     }
 
     /// Ends it, and starts it again with these flags.
@@ -211,7 +227,7 @@ impl Member {
         self.start_again(flags);
     }
 
-    fn wait_until_ready(&mut self) {
+    pub(crate) fn wait_until_ready(&mut self) {
         self.wait_for("ready to serve client requests");
     }
 

@@ -9,6 +9,7 @@
 //! | kv.rs, watch.rs, lease.rs, maintenance.rs | etcd's services |
 //! | http.rs | HTTP/1.1 on the same port |
 //! | process.rs | starting, stopping, being killed, and reasons not to start |
+//! | `local_cluster.rs` | the subcommand that runs several |
 //! | hostile.rs | clients that mean no good |
 //! | harness.rs, ask.rs | a member in a child process; questions, made short |
 
@@ -23,6 +24,7 @@ mod hostile;
 mod http;
 mod kv;
 mod lease;
+mod local_cluster;
 mod maintenance;
 mod process;
 mod watch;

@@ -2,9 +2,9 @@
 
 use cairn_engine::api::etcdserverpb::alarm_request::AlarmAction;
 use cairn_engine::api::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, AuthStatusRequest, AuthenticateRequest,
-    CompactionRequest, DefragmentRequest, HashKvRequest, HashRequest, LeaseGrantRequest,
-    MemberAddRequest, MemberListRequest, MoveLeaderRequest, SnapshotRequest, StatusRequest,
+    AlarmMember, AlarmRequest, AlarmType, AuthEnableRequest, AuthStatusRequest,
+    AuthenticateRequest, CompactionRequest, DefragmentRequest, DowngradeRequest, HashKvRequest,
+    HashRequest, LeaseGrantRequest, MemberListRequest, SnapshotRequest, StatusRequest,
 };
 use cairn_engine::api::health::HealthCheckRequest;
 use cairn_engine::api::health::health_check_response::ServingStatus;
@@ -210,14 +210,13 @@ async fn what_is_not_served_says_so(member: &mut Member) {
         let text = format!("unknown method {name} for service etcdserverpb.{service}");
         with(Code::Unimplemented, &text)
     };
-    let mut cluster = ClusterClient::new(member.channel());
     assert_eq!(
-        refusal(cluster.member_add(MemberAddRequest::default()).await),
-        unimplemented("MemberAdd", "Cluster")
+        refusal(auth.auth_enable(AuthEnableRequest {}).await),
+        unimplemented("AuthEnable", "Auth")
     );
     assert_eq!(
-        refusal(maintenance(member).move_leader(MoveLeaderRequest::default()).await),
-        unimplemented("MoveLeader", "Maintenance")
+        refusal(maintenance(member).downgrade(DowngradeRequest::default()).await),
+        unimplemented("Downgrade", "Maintenance")
     );
 }
 

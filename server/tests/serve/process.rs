@@ -309,9 +309,9 @@ fn a_directory_of_a_newer_version_is_a_reason_not_to_start() {
     let mut member = Member::start(Runtime::Tokio, &[]);
     block_on(member.terminate());
     let format = member.place.data().join("FORMAT");
-    let text = fs::read_to_string(&format).unwrap().replace("format 1", "format 2");
+    let text = fs::read_to_string(&format).unwrap().replace("format 2", "format 3");
     fs::write(&format, text).unwrap();
-    assert_refused(&member.place, &[], &["has format 2, this version knows 1"]);
+    assert_refused(&member.place, &[], &["has format 3, this version knows 2"]);
 }
 
 #[test]

@@ -18,8 +18,9 @@ use cairn_engine::api::etcdserverpb::{
     PutRequest, PutResponse, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest,
     WatchResponse,
 };
-use cairn_engine::config::{Limits as EngineLimits, Member};
+use cairn_engine::config::{Limits as EngineLimits, Lives, Member};
 use cairn_engine::ids::{ClusterId, MemberId};
+use cairn_engine::peer::Incarnation;
 use cairn_io::driver::{self, Settings};
 use cairn_io::pulse::Counters;
 use cairn_io::runtime::Runtime;
@@ -159,9 +160,17 @@ async fn member() -> client::Result<()> {
             },
             version: "3.7.0".to_owned(),
             auto_compaction: None,
+            name: MEMBER.to_owned(),
+            client_urls: Vec::new(),
+            lives: Lives { now: Incarnation(1), before: Vec::new() },
+            force_new_cluster: false,
+            strict_reconfig_check: true,
+            learners_max: 1,
         },
         directory: MEMBER.into(),
         log_directory: None,
+        peer_connector: None,
+        peer_counters: Arc::default(),
     };
     let limits = Limits {
         txn_ops_max: 128,
@@ -172,6 +181,7 @@ async fn member() -> client::Result<()> {
             interval: Some(Duration::from_secs(2)),
             timeout: Duration::from_secs(2),
         },
+        election_timeout: Duration::from_secs(1),
     };
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let (_stop, stopping) = tokio::sync::watch::channel(false);
@@ -181,6 +191,7 @@ async fn member() -> client::Result<()> {
             member: id.to_string(),
             quota_bytes: 0,
             runtime: "turmoil".to_owned(),
+            peers: Arc::default(),
         }));
         let counters = Arc::new(Counters::default());
         let server = Context::<Simulated>::new(handle, limits, metrics, counters, stopping);

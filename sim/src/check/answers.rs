@@ -315,7 +315,9 @@ impl Answers {
             (Wish::Add { id, .. }, Change::Add(record)) => id.0 == record.id,
             (Wish::Remove(id), Change::Remove(other))
             | (Wish::Promote(id), Change::Promote(other)) => id == other,
-            (Wish::Update(id, urls), Change::Update(other, others)) => (id, urls) == (other, others),
+            (Wish::Update(id, urls), Change::Update(other, others)) => {
+                (id, urls) == (other, others)
+            }
             _ => false,
         };
         let to = history.applied(asked.member);

@@ -90,9 +90,8 @@ impl Sets {
     /// Whether these are a majority of each set that must agree.
     pub fn has_majority(&self, of: impl Fn(MemberId) -> bool) -> bool {
         let halves = [&self.voters, &self.outgoing].into_iter().filter(|half| !half.is_empty());
-        let agrees = |half: &BTreeSet<MemberId>| {
-            2 * half.iter().filter(|id| of(**id)).count() > half.len()
-        };
+        let agrees =
+            |half: &BTreeSet<MemberId>| 2 * half.iter().filter(|id| of(**id)).count() > half.len();
         halves.clone().count() > 0 && halves.into_iter().all(agrees)
     }
 
@@ -396,7 +395,10 @@ impl History {
         })?;
         let same = applied != self.last() || applied == Index(0) || state.cluster == self.cluster;
         ensure(same, "membership", || {
-            format!("member {} knows {:?} at {applied}, not {:?}", id.0, state.cluster, self.cluster)
+            format!(
+                "member {} knows {:?} at {applied}, not {:?}",
+                id.0, state.cluster, self.cluster
+            )
         })
     }
 
@@ -518,9 +520,9 @@ impl History {
             Some(data) => match Command::decode(data) {
                 Ok((stamp, command)) => {
                     origin = stamp.origin.map(|origin| origin.member);
-                    let once = stamp.origin.is_none_or(|origin| {
-                        self.origins.insert((origin.member, origin.number))
-                    });
+                    let once = stamp
+                        .origin
+                        .is_none_or(|origin| self.origins.insert((origin.member, origin.number)));
                     ensure(once, "exactly once", || {
                         format!("{index} is {command:?} of {:?} once more", stamp.origin)
                     })?;

@@ -90,7 +90,8 @@ impl Leases {
     fn ended(&mut self, lease: i64, now: &BTreeMap<MemberId, Time>) -> Result<(), Violation> {
         let Some(promise) = self.promises.remove(&lease) else { return Ok(()) };
         // A member that came later led nobody before.
-        let passed = |(member, now): (&MemberId, &Time)| Some(now.since(*promise.asked.get(member)?));
+        let passed =
+            |(member, now): (&MemberId, &Time)| Some(now.since(*promise.asked.get(member)?));
         let fastest = now.iter().filter_map(passed).max();
         let passed_ms =
             fastest.map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX));

@@ -193,13 +193,13 @@ impl Run {
         if !sets.has_majority(others)
             || !sets.outgoing.is_empty()
             || self.roster.is_quiet()
-            || self.roster.wished_ns > 0
-                && self.world.now_ns() < self.roster.wished_ns + wishes_ns
+            || self.roster.wished_ns > 0 && self.world.now_ns() < self.roster.wished_ns + wishes_ns
         {
             return false;
         }
         let originals: Vec<_> = (1..=self.swarm.members).map(MemberId).collect();
-        let blank = originals.iter().filter(|other| **other == id || self.is_blank(**other)).count();
+        let blank =
+            originals.iter().filter(|other| **other == id || self.is_blank(**other)).count();
         2 * blank < originals.len()
     }
 

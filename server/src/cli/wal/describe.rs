@@ -9,6 +9,7 @@ use cairn_engine::api::etcdserverpb::{
     AlarmRequest, AlarmType, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
     TxnRequest,
 };
+use cairn_engine::cluster::Change;
 use cairn_engine::command::Command;
 use cairn_engine::ids::LeaseId;
 
@@ -53,7 +54,33 @@ impl Text {
             Command::LeaseRenew(leases) => self.leases("renew", leases),
             Command::LeaseExpire(leases) => self.leases("expire", leases),
             Command::Alarm(request) => self.alarm(request),
+            Command::Members(change) => self.members(change),
             Command::Tick => self.out.write_str("tick"),
+        }
+    }
+
+    fn members(&mut self, change: &Change) -> fmt::Result {
+        match change {
+            Change::Add(record) => {
+                write!(self.out, "add member {:x} at {}", record.id, record.peer_urls.join(","))
+            }
+            Change::Remove(id) => write!(self.out, "remove member {id}"),
+            Change::Promote(id) => write!(self.out, "promote member {id}"),
+            Change::Update(id, urls) => {
+                write!(self.out, "update member {id} to {}", urls.join(","))
+            }
+            Change::Publish(record) => write!(
+                self.out,
+                "member {:x} is {:?} at {}, incarnation {:x}, version {}",
+                record.id,
+                record.name,
+                record.client_urls.join(","),
+                record.incarnation,
+                record.version
+            ),
+            Change::Forget(id) => write!(self.out, "forget the promises of member {id}"),
+            Change::Only(id) => write!(self.out, "forget all members but {id}"),
+            Change::Version(version) => write!(self.out, "cluster version {version}"),
         }
     }
 

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use bytes::Bytes;
+use cairn_engine::MemberId;
 use cairn_engine::command::Command;
+use cairn_engine::raft::membership::Membership;
 use cairn_engine::raft::{Entry, EntryKind, Index};
 use cairn_engine::wal::batch::BatchHeader;
 use cairn_engine::wal::record::Record;
@@ -194,7 +196,14 @@ impl<W: Write> Walk<'_, W> {
             .with("bytes", entry.data.len());
         let line = match entry.kind {
             EntryKind::Empty => line.with("kind", "empty"),
-            EntryKind::Command => with_command(line, entry.data.clone(), self.options.values()),
+            EntryKind::Command => with_command(
+                line.with("kind", "command"),
+                entry.data.clone(),
+                self.options.values(),
+            ),
+            EntryKind::Membership => {
+                with_membership(line, entry.data.clone(), self.options.values())
+            }
         };
         line.write(self.options.form(), self.out)
     }
@@ -239,10 +248,32 @@ fn entries(header: &BatchHeader) -> String {
 /// Adds what an entry's data says.
 fn with_command(line: Line, data: Bytes, values: Values) -> Line {
     match Command::decode(data) {
-        Ok((time, command)) => line
-            .with("kind", "command")
-            .with("time_ms", time.0)
-            .with("command", describe(&command, values)),
-        Err(unknown) => line.with("kind", "command").with("command", format!("{unknown:?}")),
+        Ok((stamp, command)) => {
+            let line = line.with("time_ms", stamp.time.0);
+            let line = match stamp.origin {
+                Some(origin) => line.with("origin", origin.member.to_string()),
+                None => line,
+            };
+            line.with("command", describe(&command, values))
+        }
+        Err(unknown) => line.with("command", format!("{unknown:?}")),
     }
+}
+
+/// Adds who takes part from an entry on, and what else it says.
+fn with_membership(line: Line, data: Bytes, values: Values) -> Line {
+    let line = line.with("kind", "membership");
+    let Some((membership, context)) = Membership::from_entry(data) else {
+        return line.with("membership", "unreadable");
+    };
+    let line = line.with("voters", list(membership.incoming()));
+    let line =
+        if membership.is_joint() { line.with("joint", list(membership.voters())) } else { line };
+    let line = line.with("learners", list(membership.learners()));
+    if context.is_empty() { line } else { with_command(line, context, values) }
+}
+
+fn list(ids: impl Iterator<Item = MemberId>) -> String {
+    let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
+    if ids.is_empty() { "none".to_owned() } else { ids.join(",") }
 }

@@ -126,8 +126,8 @@ fn verify_subject(subject: &Subject, out: &mut impl Write) -> Result<u8, Trouble
     let disk = ThreadDisk::start().map_err(Trouble::Threads)?;
     let mut source = BootDisk::open(&disk, &subject.directory).map_err(Trouble::Disk)?;
     let verdict = match subject.owner_of(&mut source) {
-        Some(owner) if subject.data.is_some() => verify::member(&mut source, owner, out),
-        Some(owner) => verify::log(&mut source, owner, out),
+        Some(owner) if subject.data.is_some() => verify::member(&mut source, &owner, out),
+        Some(owner) => verify::log(&mut source, &owner, out),
         None => verify::nobodys(&mut source, out),
     };
     verdict.map(verify::Verdict::code).map_err(Trouble::Output)
@@ -173,10 +173,12 @@ impl Subject {
 
     /// Whose log it is: by the directory, or else by the first segment that says so.
     fn owner_of(&self, source: &mut dyn LogSource) -> Option<Owner> {
-        self.owner.or_else(|| {
+        self.owner.clone().or_else(|| {
             scan::segments(source).iter().find_map(|segment| match segment.header {
                 wal::segment::Decoded::Used(header) => {
-                    Some(Owner { cluster: header.cluster, member: header.member })
+                    // How it came there does not matter to its log.
+                    let origin = data::Origin::Joined;
+                    Some(Owner { cluster: header.cluster, member: header.member, origin })
                 }
                 wal::segment::Decoded::Blank | wal::segment::Decoded::Unknown { .. } => None,
             })

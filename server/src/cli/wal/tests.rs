@@ -32,8 +32,11 @@ use tempfile::TempDir;
 use super::scan::SegmentFile;
 use super::*;
 
-const OWNER: Owner =
-    Owner { cluster: ClusterId(0xcdf8_1819_4e3a_8c32), member: MemberId(0x8e9e_05c5_2164_694d) };
+const OWNER: Owner = Owner {
+    cluster: ClusterId(0xcdf8_1819_4e3a_8c32),
+    member: MemberId(0x8e9e_05c5_2164_694d),
+    origin: data::Origin::Joined,
+};
 
 /// Segment files in memory.
 #[derive(Clone, Default)]
@@ -203,7 +206,7 @@ fn is_update() -> bool {
 fn write_directory(data: &Path, medium: &Medium) {
     let directory = Directory::new(data, None);
     fs::create_dir_all(directory.log()).unwrap();
-    let Owner { cluster, member } = OWNER;
+    let Owner { cluster, member, .. } = OWNER;
     let format = format!("cairn 0.1.0\nformat 1\ncluster {cluster}\nmember {member}\n");
     fs::write(data.join("FORMAT"), format).unwrap();
     for (seq, bytes) in &medium.0 {

@@ -40,7 +40,7 @@ impl Verdict {
 /// Judges a member's directory: its snapshots, and the log from where the newest whole one needs it.
 pub(super) fn member(
     disk: &mut dyn Disk,
-    owner: Owner,
+    owner: &Owner,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
     match recovery::recover(disk, owner.cluster, owner.member) {
@@ -68,7 +68,7 @@ pub(super) fn member(
 /// Judges a directory of segments by itself, from its first segment on.
 pub(super) fn log(
     source: &mut dyn LogSource,
-    owner: Owner,
+    owner: &Owner,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
     let first = used(&scan::segments(source)).next();
