@@ -147,10 +147,7 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
 }
 
 /// Tells of a rule that was broken, and the way there.
-fn tell_way(
-    found: Option<(Violation, Vec<Action>)>,
-    out: &mut impl Write,
-) -> io::Result<Verdict> {
+fn tell_way(found: Option<(Violation, Vec<Action>)>, out: &mut impl Write) -> io::Result<Verdict> {
     let Some((violation, way)) = found else { return Ok(Verdict::Holds) };
     writeln!(out, "{violation}")?;
     for action in way {

@@ -117,7 +117,13 @@ fn config(id: MemberId) -> Config {
 }
 
 impl Node {
-    fn start(id: MemberId, members: u64, hard_state: HardState, log: Vec<Entry>, now: Time) -> Self {
+    fn start(
+        id: MemberId,
+        members: u64,
+        hard_state: HardState,
+        log: Vec<Entry>,
+        now: Time,
+    ) -> Self {
         let membership = Membership::new((1..=members).map(MemberId));
         let durable =
             Durable { hard_state, log: Log::new(LogEnd::default(), log.clone()), membership };
@@ -157,7 +163,8 @@ impl State {
         for (id, node) in &self.nodes {
             let role = node.raft.role();
             let term = node.raft.hard_state().term;
-            if !(is_first && *id != MemberId(1)) && (role == RoleName::Leader || term.0 < scope.terms)
+            if !(is_first && *id != MemberId(1))
+                && (role == RoleName::Leader || term.0 < scope.terms)
             {
                 actions.push(Action::Timeout(*id));
             }

@@ -467,7 +467,12 @@ impl Run {
         let raft = replica.raft();
         self.trace.note(self.world.now_ns(), || {
             let (log, hard_state) = (raft.log(), raft.hard_state());
-            format!("{} has a log from {:?} to {:?}, {hard_state:?}", id.0, log.covered(), log.last())
+            format!(
+                "{} has a log from {:?} to {:?}, {hard_state:?}",
+                id.0,
+                log.covered(),
+                log.last()
+            )
         });
         self.history.started(id, raft.log(), raft.hard_state(), alone)
     }
