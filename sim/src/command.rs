@@ -50,7 +50,7 @@ pub enum Command {
     /// Take random steps through agreement alone, from one seed after another
     Walk {
         /// Members
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 3)]
         members: u64,
         /// How many seeds
         #[arg(long, default_value_t = 1000)]

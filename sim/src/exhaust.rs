@@ -25,6 +25,7 @@ use cairn_engine::{MemberId, Rng, Time};
 use crate::check::{Violation, ensure};
 use crate::random::Random;
 use crate::trace::Hasher;
+use crate::workload::pick;
 
 /// How much may happen on the way to a state.
 #[derive(Clone, Copy, Debug)]
@@ -183,6 +184,20 @@ impl State {
             }
         }
         actions
+    }
+
+    /// Which of the kinds an action is, for the weights of a walk.
+    fn kind_of(&self, action: &Action) -> usize {
+        match action {
+            Action::Deliver(_) => 0,
+            Action::Double(_) => 1,
+            Action::Timeout(id) if self.nodes[id].raft.role() == RoleName::Leader => 2,
+            Action::Timeout(_) => 3,
+            Action::Doze(_) => 4,
+            Action::Propose(_) => 5,
+            Action::Change(..) => 6,
+            Action::Crash(_) => 7,
+        }
     }
 
     /// Lets one thing happen; an error if it must not have.
@@ -410,6 +425,9 @@ fn way_to(ways: &[(usize, Action)]) -> Vec<Action> {
     way
 }
 
+/// Kinds of actions, and one for the loss of messages.
+const KINDS: usize = 9;
+
 /// The scope of a walk: far, and full of accidents.
 pub fn walking(members: u64) -> Scope {
     Scope {
@@ -429,22 +447,26 @@ pub fn walk(scope: &Scope, seed: u64, steps: usize) -> Option<(Violation, Vec<Ac
     let mut random = Random::new(seed, 20);
     let mut state = State::new(scope.members);
     let mut way = Vec::new();
-    // Half of the walks deliver what is there before anything new happens.
-    let patient = random.between(1, 12);
+    // What is frequent in one walk is rare in the next.
+    let weights: Vec<u64> = (0..KINDS).map(|_| random.magnitude(1, 64)).collect();
     for _ in 0..steps {
-        let actions = state.actions(scope);
-        let (messages, others): (Vec<_>, Vec<_>) = actions
-            .into_iter()
-            .partition(|action| matches!(action, Action::Deliver(_) | Action::Double(_)));
-        let from = if !messages.is_empty() && (others.is_empty() || random.below(patient + 1) > 0) {
-            messages
-        } else {
-            others
-        };
-        if from.is_empty() {
+        if random.below(64) < weights[KINDS - 1] / 4 && !state.network.is_empty() {
+            // Most of what is on its way is lost.
+            state.network.retain(|_| random.chance(1, 4));
+        }
+        let mut kinds: BTreeMap<usize, Vec<Action>> = BTreeMap::new();
+        for action in state.actions(scope) {
+            kinds.entry(state.kind_of(&action)).or_default().push(action);
+        }
+        let weighted: Vec<(usize, u64)> = kinds
+            .keys()
+            .map(|kind| (*kind, weights[*kind] * if *kind == 0 { 8 } else { 1 }))
+            .collect();
+        if weighted.is_empty() {
             return None;
         }
-        let action = random.pick(&from).clone();
+        let from = &kinds[&pick(&mut random, &weighted)];
+        let action = random.pick(from).clone();
         let outcome = state.act(&action, scope);
         way.push(action);
         if let Err(violation) = outcome {
