@@ -465,6 +465,15 @@ impl Run {
         let Some(replica) = self.world.last_replica(id) else { return Ok(()) };
         let alone = self.everybody() == [id].into() && self.swarm.members == 1;
         let raft = replica.raft();
+        self.trace.note(self.world.now_ns(), || {
+            let (log, hard_state) = (raft.log(), raft.hard_state());
+            format!(
+                "{} has a log from {:?} to {:?}, {hard_state:?}",
+                id.0,
+                log.covered(),
+                log.last()
+            )
+        });
         self.history.started(id, raft.log(), raft.hard_state(), alone)
     }
 
@@ -917,6 +926,7 @@ impl Run {
                 if let Some((segment, offset)) = self.world.disk(id).vouched_byte(&mut self.random)
                 {
                     self.world.disk(id).flip(segment, offset);
+                    self.trace.note(now_ns, || format!("{segment}.wal rots at {offset}"));
                     self.rot.insert(id, Rot::Log(segment, offset));
                 }
             }
@@ -924,6 +934,7 @@ impl Run {
                 self.world.crash(id, torn);
                 if let Some((index, offset)) = self.world.disk(id).snapshot_byte(&mut self.random) {
                     self.world.disk(id).flip_snapshot(index, offset);
+                    self.trace.note(now_ns, || format!("snapshot {index} rots at {offset}"));
                     self.rot.insert(id, Rot::Snapshot(index, offset));
                 }
             }

@@ -15,7 +15,8 @@
 //! Commands: `members N [shards N]`, `start WHO`, `crash WHO [nothing|everything|any|prefix]`, `run TIME`,
 //! `trace KIND…` (messages, log, events, replies), `put WHO KEY VALUE [LEASE]`, `get WHO KEY [serializable]`,
 //! `del WHO KEY`, `grant WHO LEASE TTL`, `keepalive WHO LEASE`, `ttl WHO LEASE`, `compact WHO REVISION`,
-//! `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
+//! `add WHO ID [learner]`, `promote WHO ID`, `remove WHO ID`, `transfer WHO ID`, `members-of WHO`, `join ID` (a member
+//! that others add), `wipe WHO`, `isolate WHO`, `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
 
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -27,6 +28,7 @@ use cairn_engine::api::etcdserverpb::{
     RangeRequest,
 };
 use cairn_engine::api::{Error, Request, Response};
+use cairn_engine::cluster::Wish;
 use cairn_engine::config::{Limits, Lives, Member};
 use cairn_engine::peer;
 use cairn_engine::wal::SegmentSeq;
@@ -86,7 +88,25 @@ impl Player {
                 let (from, to) = (member(from)?, member(to)?);
                 self.world()?.network.cut(from, to);
             }
+            ["isolate", who] => {
+                let id = member(who)?;
+                let all: Vec<_> = self.world()?.members().collect();
+                self.world()?.network.isolate(&[id], &all);
+            }
             ["heal"] => self.world()?.network.heal(),
+            ["join", who] => {
+                let id = member(who)?;
+                self.world()?.add_member(config(id, Vec::new()), Clock::default());
+            }
+            ["wipe", who] => {
+                let id = member(who)?;
+                self.world()?.wipe(id);
+            }
+            ["members-of", who] => {
+                let id = member(who)?;
+                let replica = self.world()?.replica(id).ok_or("the member is down")?;
+                line(out, &format!("{:?}", replica.raft().membership()));
+            }
             ["flip", who, segment, offset] => {
                 let (id, segment) = (member(who)?, SegmentSeq(number(segment)?));
                 let offset = number(offset)?;
@@ -212,11 +232,10 @@ fn describe(observation: &Observation) -> (&'static str, String) {
         Observation::Event(id, event) => ("events", format!("{} {event:?}", id.0)),
         Observation::Sent(message) => (
             "messages",
-            match &message.body {
-                peer::Body::Raft { term, body } => {
-                    format!("{} → {} term {term} {body:?}", message.from.0, message.to.0)
-                }
-                other => format!("{} → {} {other:?}", message.from.0, message.to.0),
+            if let peer::Body::Raft { term, body } = &message.body {
+                format!("{} → {} term {term} {body:?}", message.from.0, message.to.0)
+            } else {
+                format!("{} → {} {:?}", message.from.0, message.to.0, message.body)
             },
         ),
         Observation::Wrote(id, write) => ("log", format!("{} {write:?}", id.0)),
@@ -243,6 +262,10 @@ fn answer(result: &Result<Response, Error>) -> String {
             format!("lease {} ttl {} of {}", response.id, response.ttl, response.granted_ttl)
         }
         Ok(Response::Compact(_)) => "compacted".to_owned(),
+        Ok(Response::MemberAdd(_)) => "added".to_owned(),
+        Ok(Response::MemberRemove(_)) => "removed".to_owned(),
+        Ok(Response::MemberPromote(_)) => "promoted".to_owned(),
+        Ok(Response::MoveLeader(_)) => "moved".to_owned(),
         Ok(response) => format!("{response:?}"),
         Err(error) => format!("error: {error}"),
     }
@@ -280,8 +303,18 @@ fn request(verb: &str, words: &[&str]) -> Result<Request, String> {
         ("compact", [revision]) => {
             Request::Compact(CompactionRequest { revision: signed(revision)?, physical: false })
         }
+        ("add", [id]) => Request::Members(add(id, false)?),
+        ("add", [id, "learner"]) => Request::Members(add(id, true)?),
+        ("promote", [id]) => Request::Members(Wish::Promote(member(id)?)),
+        ("remove", [id]) => Request::Members(Wish::Remove(member(id)?)),
+        ("transfer", [id]) => Request::MoveLeader(member(id)?),
         _ => return Err("no such command".to_owned()),
     })
+}
+
+fn add(id: &str, learner: bool) -> Result<Wish, String> {
+    let peer_urls = vec![format!("http://m{id}:2380")];
+    Ok(Wish::Add { id: member(id)?, peer_urls, learner })
 }
 
 fn named(id: u64) -> Member {

@@ -75,10 +75,10 @@ fn succeeds(
 }
 
 /// The six links between three members, each of which is cut in one of 64 ways, for ever.
-fn cut(world: &mut World, mask: u32) -> BTreeSet<(u64, u64)> {
+fn cut(world: &mut World, mask: u64) -> BTreeSet<(u64, u64)> {
     let links = [(1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2)];
     let cut: BTreeSet<(u64, u64)> =
-        (0..6).filter(|bit| mask & (1 << bit) != 0).map(|bit| links[bit as usize]).collect();
+        (0..).zip(links).filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, link)| link).collect();
     cut.iter().for_each(|(from, to)| world.network.cut(MemberId(*from), MemberId(*to)));
     cut
 }

@@ -20,7 +20,7 @@ pub(super) enum Contest {
     Takeover,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Candidate {
     contest: Contest,
     votes: BTreeMap<MemberId, bool>,

@@ -11,7 +11,7 @@ use super::{Entry, EntryKind, Index, Next};
 use crate::ids::MemberId;
 use crate::time::Time;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Follower {
     deadline: Time,
     /// When the leader was last heard.

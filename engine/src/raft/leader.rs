@@ -22,7 +22,7 @@ use super::{Entry, EntryKind, Index, Next, PeerProgress, ReadReady, ReadToken};
 use crate::ids::MemberId;
 use crate::time::Time;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leader {
     /// Every member, this one included: its own log counts once it is durable.
     progress: BTreeMap<MemberId, Progress>,
@@ -39,7 +39,7 @@ pub(super) struct Leader {
     next_quorum_check: Time,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct WaitingRead {
     token: ReadToken,
     /// The round that must be confirmed; `None` until the next [`Leader::flush`] starts one.

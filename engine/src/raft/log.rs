@@ -12,7 +12,7 @@ use crate::convert::to_usize;
 /// L1 `entries[i].index == covered.index + 1 + i`.
 /// L2 Terms never decrease from entry to entry.
 /// L3 `unsaved` is at most one beyond the last index.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Log {
     /// What a snapshot covers.
     covered: LogEnd,

@@ -204,7 +204,7 @@ pub struct Config {
 }
 
 /// What a member knew when it stopped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Durable {
     /// Term, vote and commit index.
     pub hard_state: HardState,
@@ -261,7 +261,7 @@ pub struct NotLeader {
 pub struct NotNow;
 
 /// What the role wants to happen after it handled something.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Next {
     /// Nothing changes.
     Stay,
@@ -273,7 +273,7 @@ enum Next {
     Lead,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Role {
     Follower(Follower),
     PreCandidate(Candidate),
@@ -295,7 +295,7 @@ pub enum RoleName {
 }
 
 /// One member's part in the agreement.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     core: Core,
     role: Role,

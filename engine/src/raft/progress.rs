@@ -22,7 +22,7 @@ use super::message::Round;
 use crate::time::Time;
 
 /// P1 `matched < next`. P2 What is unanswered ends below `next`, in ascending order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     /// The last index at which the logs are known to agree, durably.
     matched: Index,
@@ -37,7 +37,7 @@ pub(super) struct Progress {
     pub(super) told_commit: Index,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Pace {
     /// Where the logs agree is unknown: one append at a time, to find out.
     Probe {

@@ -12,7 +12,7 @@ use super::{
 use crate::ids::MemberId;
 use crate::rng::Rng;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Core {
     pub(super) config: Config,
     pub(super) hard_state: HardState,

@@ -183,8 +183,8 @@ impl Replica {
         let hard_state = log.hard_state;
         let wal = Writer::new(wal_config, &log, last, rng.fork());
         let membership = state.cluster.membership().clone();
-        // One that never promised anything yet remembers nothing but that (T4).
-        let is_empty = hard_state.term == Term(0) && last.0 == Index(0);
+        // One that never promised anything may remember a term, and knows whether it may promise no better (T4).
+        let is_empty = last.0 == Index(0) && !hard_state.vote.is_some();
         let blank = is_empty || hard_state.vote == raft::FORFEITED;
         let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);

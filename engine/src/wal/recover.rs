@@ -407,7 +407,14 @@ fn headers_in_blank_file(
 /// Takes a batch into the log.
 fn take(log: &mut Recovered, known: Known, batch: Batch, place: Place) -> Result<(), RecoverError> {
     let header = &batch.header;
-    if log.restart.is_none() && known.index > Index(0) && header.first_index == known.index.next() {
+    // The term before a batch is that of the entry that was written before it. Where entries were read that it
+    // replaces, that is another one than the snapshot's last, and no contradiction.
+    let replaces = !log.entries.is_empty();
+    if log.restart.is_none()
+        && known.index > Index(0)
+        && header.first_index == known.index.next()
+        && !replaces
+    {
         log.contradicts = header.prev_term != known.term;
     }
     for record in batch.records.map_err(|why| RecoverError::Malformed { place, why })? {

@@ -367,6 +367,19 @@ fn entries_are_replaced_from_where_a_new_leader_differs() {
     assert_eq!(recovered.entries, [entry(1, 1), entry(2, 1), entry(3, 2), entry(4, 2)]);
 }
 
+/// A new leader replaced the entry behind the snapshot: its batch names the term of the one that it replaces.
+#[test]
+fn an_entry_that_was_replaced_behind_a_snapshot_is_no_contradiction() {
+    let mut log = Log::new();
+    log.entries(1..=1, 1);
+    log.entries(2..=2, 3);
+    log.entries(2..=3, 4);
+    let known = Known { index: Index(1), term: Term(1), ..KNOWN };
+    let recovered = recover(&mut log.medium, known).unwrap();
+    assert!(!recovered.contradicts);
+    assert_eq!(recovered.entries, [entry(2, 4), entry(3, 4)]);
+}
+
 #[test]
 fn what_a_snapshot_covers_is_dropped_and_its_segments_retire() {
     let mut log = Log::new();

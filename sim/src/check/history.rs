@@ -263,10 +263,8 @@ impl History {
 
     /// A member's disk is not the one that it was: it owes nothing any more but the votes that it gave.
     pub fn forgot(&mut self, id: MemberId) {
+        // What it said before may be on its way yet, and counts.
         self.members.insert(id, Member::default());
-        self.holders.values_mut().for_each(|holders| {
-            holders.remove(&id);
-        });
     }
 
     /// Objects unless a member's log holds history above what a snapshot covers, up to `to`.

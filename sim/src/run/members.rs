@@ -6,6 +6,8 @@
 //!   while one is, nobody changes the members.
 //! - Blank disks that are a majority of those who begin are a new cluster, whoever else there is: nobody can tell them
 //!   from one.
+//! - A member of which the cluster knows no start yet votes for nobody who has a log; so no change of the members makes
+//!   a majority need it.
 //! - A disk that was set back does not know it until somebody says so, and promises anew what it promised before. So
 //!   nothing else happens from then until the cluster has noticed, and it must notice soon.
 
@@ -107,8 +109,9 @@ impl Run {
         let somebody = *self.random.pick(&everybody);
         let request = match self.random.below(10) {
             0 | 1 if everybody.len() < MEMBERS_MAX => {
-                // Whoever is to vote with one other has to be there.
-                let learner = self.random.chance(1, 2) || sets.voters.len() == 1;
+                // Whoever is needed for a majority has to be there, and known.
+                let known = sets.voters.iter().filter(|id| self.is_known(**id)).count();
+                let learner = self.random.chance(1, 2) || 2 * known <= sets.voters.len() + 1;
                 let id = self.new_member();
                 let peer_urls = vec![format!("http://m{}:2380", id.0)];
                 Request::Members(Wish::Add { id, peer_urls, learner })
@@ -121,8 +124,7 @@ impl Run {
                 let down = everybody.iter().copied().find(|id| !self.world.is_up(*id));
                 let id = down.filter(|_| self.random.chance(1, 2)).unwrap_or(somebody);
                 let rest: Vec<_> = sets.voters.iter().filter(|voter| **voter != id).collect();
-                let cluster = self.history.cluster();
-                if rest.len() == 2 && rest.iter().any(|id| !cluster.incarnation(**id).is_some()) {
+                if 2 * rest.iter().filter(|id| self.is_known(***id)).count() <= rest.len() {
                     return;
                 }
                 Request::Members(Wish::Remove(id))
@@ -138,6 +140,11 @@ impl Run {
         self.roster.wished_ns = self.world.now_ns();
         self.leases.disturbed(self.world.now_ns());
         self.ask(OPERATOR, asked, request);
+    }
+
+    /// Whether the cluster knows a start of a member, so that it votes for whoever has a log.
+    fn is_known(&self, id: MemberId) -> bool {
+        self.history.cluster().incarnation(id).is_some()
     }
 
     /// A member with an empty disk, that starts before it is added, or after.
