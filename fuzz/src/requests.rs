@@ -46,7 +46,9 @@ pub fn request_decode(data: &[u8]) {
         | Request::Defragment
         | Request::Hash
         | Request::HashKv(_)
-        | Request::Snapshot => return,
+        | Request::Snapshot
+        | Request::Members(_)
+        | Request::MoveLeader(_) => return,
     };
     let time = ClusterTime(7);
     assert_eq!(Command::decode(command.encode(time)), Ok((time.into(), command)));

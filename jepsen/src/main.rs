@@ -10,9 +10,14 @@
 
 #[path = "../../server/tests/client/mod.rs"]
 mod client;
+mod cluster;
+mod failover;
+mod figures;
 mod kubernetes;
-mod process;
+mod learner;
+mod load;
 mod progress;
+mod world;
 
 use core::fmt;
 use std::io::{self, Write as _};
@@ -35,8 +40,23 @@ struct Tool {
 /// The scenarios.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Use a cluster while its members are killed, paused, cut off and replaced
+    Cluster(cluster::Settings),
+    /// Measure how long a cluster is without service when its leader goes
+    Failover(failover::Settings),
+    /// Measure how a learner joins a cluster that has a lot of data
+    Learner(learner::Settings),
     /// Write, list and watch objects as Kubernetes does, through crashes
     Kubernetes(kubernetes::Settings),
+}
+
+/// What a run showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// No fault.
+    Right,
+    /// The store is at fault.
+    Wrong,
 }
 
 /// Why a scenario came to no verdict.
@@ -56,15 +76,22 @@ impl fmt::Display for Trouble {
 }
 
 fn main() -> ExitCode {
-    let Tool { command: Command::Kubernetes(settings) } = Tool::parse();
+    let Tool { command } = Tool::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let verdict = runtime.map_err(Trouble::from).and_then(|runtime| {
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, kubernetes::run(settings))
+        local.block_on(&runtime, async {
+            match command {
+                Command::Cluster(settings) => cluster::run(settings).await,
+                Command::Failover(settings) => failover::run(settings).await,
+                Command::Learner(settings) => learner::run(settings).await,
+                Command::Kubernetes(settings) => kubernetes::run(settings).await,
+            }
+        })
     });
     match verdict {
-        Ok(kubernetes::Verdict::Right) => ExitCode::SUCCESS,
-        Ok(kubernetes::Verdict::Wrong) => ExitCode::FAILURE,
+        Ok(Verdict::Right) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::FAILURE,
         Err(trouble) => {
             // Where even standard error fails there is nobody left to tell.
             writeln!(io::stderr(), "cairn-jepsen: {trouble}").ok();

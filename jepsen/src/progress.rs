@@ -11,25 +11,28 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Debug)]
 pub(crate) struct Progress {
     total: u64,
+    /// What is counted.
+    unit: &'static str,
     done: Cell<u64>,
     /// Hidden where there is no terminal.
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// Nothing is done of `total`.
-    pub(crate) fn new(total: u64) -> Self {
+    /// Nothing is done of `total` things, which are called `unit`.
+    pub(crate) fn new(total: u64, unit: &'static str) -> Self {
         let bar = if io::stderr().is_terminal() {
             ProgressBar::new(total)
         } else {
             ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
         };
         let style = ProgressStyle::with_template(
-            "{bar:40} {pos}/{len} changes  {per_sec}  {eta} left  {msg}",
+            "{bar:40} {pos}/{len} {prefix}  {per_sec}  {eta} left  {msg}",
         );
         bar.set_style(style.expect("the template is well-formed"));
+        bar.set_prefix(unit);
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { total, done: Cell::new(0), bar }
+        Self { total, unit, done: Cell::new(0), bar }
     }
 
     /// One more is done.
@@ -39,7 +42,7 @@ impl Progress {
         self.bar.inc(1);
         let tenth = (self.total / 10).max(1);
         if self.bar.is_hidden() && done.is_multiple_of(tenth) {
-            self.say(format_args!("{done} of {} changes", self.total));
+            self.say(format_args!("{done} of {} {}", self.total, self.unit));
         }
     }
 

@@ -19,6 +19,9 @@ use crate::state_machine::AlarmKind;
 
 use super::Replica;
 
+/// What the size of the store is rounded to.
+const BLOCK_BYTES: u64 = 4096;
+
 /// A member in numbers, for those who watch it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaStatus {
@@ -179,7 +182,10 @@ impl Replica {
 
     fn status_response(&self) -> StatusResponse {
         let status = self.status();
-        let bytes = i64::try_from(self.state.store.bytes()).unwrap_or(i64::MAX);
+        let bytes = self.state.store.bytes();
+        // In whole blocks, and never none: etcdctl divides by it.
+        let size = bytes.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES);
+        let to_message = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let alarm = |(kind, member): (AlarmKind, MemberId)| {
             let name = kind.to_message().as_str_name();
             alloc::format!("memberID:{} alarm:{name} ", member.0)
@@ -187,8 +193,8 @@ impl Replica {
         let no_leader = (!status.leader.is_some()).then(|| Error::NoLeader.message().into());
         StatusResponse {
             version: self.config.version.clone(),
-            db_size: bytes,
-            db_size_in_use: bytes,
+            db_size: to_message(size),
+            db_size_in_use: to_message(bytes),
             leader: status.leader.0,
             raft_index: status.commit.0,
             raft_term: status.term.0,

@@ -21,7 +21,7 @@ use crate::event::{Event, Halt, Output};
 use crate::ids::MemberId;
 use crate::peer::{Body, Incarnation, Known, Message, Proposal, SnapshotPart};
 use crate::raft::message::{self as raft_message, LogEnd};
-use crate::raft::{FORFEITED, Index, ReadToken, Term};
+use crate::raft::{Entry, FORFEITED, Index, ReadToken, Term};
 use crate::snapshot::{Position, SnapshotWriter};
 use crate::state_machine::AlarmKind;
 use crate::time::Time;
@@ -80,12 +80,11 @@ impl Replica {
         if body.is_from_leader() && term >= self.raft.hard_state().term {
             self.weigh(from, known);
         }
-        let brought = match &body {
-            raft_message::Body::Append { prev, entries, .. } => {
-                entries.last().map(|last| (*prev, LogEnd { index: last.index, term: last.term }))
-            }
-            _ => None,
-        };
+        let mut brought = None;
+        if let raft_message::Body::Append { prev, entries, .. } = &body {
+            let place = |last: &Entry| LogEnd { index: last.index, term: last.term };
+            brought = entries.last().map(|last| (*prev, place(last)));
+        }
         if self.trust.admits(&body) {
             if !self.trust.asks_who_begins(&body) {
                 self.raft.forfeit_vote();

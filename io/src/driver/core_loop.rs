@@ -25,7 +25,7 @@ const BATCHES_PER_TURN: usize = 64;
 /// How long a core waits before it tries again to hand something to a core that has no room.
 const RETRY_NS: u64 = 1_000_000;
 
-/// Who hears what happens on core 0. Called from the driver's turn; must not block.
+/// Who hears what happens on core 0. Called from the driver's turn and from its links' tasks; must not block.
 pub type Observer = Rc<dyn Fn(Notice)>;
 
 /// Who ends the process.

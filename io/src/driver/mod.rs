@@ -1,7 +1,7 @@
 //! Drives the engine on real cores, with a real disk.
 //!
 //! One [`run`] per executor. Each core has a [`Shard`](cairn_engine::Shard) for its own clients; core 0 also has the
-//! [`Replica`](cairn_engine::Replica), the log and the snapshots. Tasks of a core speak to its driver through a
+//! [`Replica`](cairn_engine::Replica), the log, the snapshots and the links to other members ([`peers`]). Tasks of a core speak to its driver through a
 //! [`Handle`], without a lock and without a hop; cores speak to each other in batches, one mailbox each.
 //!
 //! ```text

@@ -6,8 +6,9 @@ use cairn_engine::api::mvccpb::KeyValue;
 
 use super::history::{Listing, Sight, What};
 use super::objects::{Kind, Objects};
-use super::store::{Store, wrong};
+use super::store::Store;
 use crate::Trouble;
+use crate::world::connection::wrong;
 
 /// Lists the objects of a kind. The store may crash between two pages.
 pub(super) async fn list(store: &Store, objects: &Objects, kind: Kind) -> Result<Listing, Trouble> {

@@ -23,7 +23,7 @@ mod writer;
 
 use core::cell::Cell;
 use core::time::Duration;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use cairn_engine::api::etcdserverpb::RangeRequest;
@@ -38,9 +38,9 @@ use self::objects::{Kind, Objects};
 use self::store::Store;
 use self::watcher::Watched;
 use self::writer::Writer;
-use crate::Trouble;
-use crate::process::Server;
 use crate::progress::Progress;
+use crate::world::cluster::{Cluster, Plan, Wiring, require_empty};
+use crate::{Trouble, Verdict};
 
 /// How to run the scenario.
 #[derive(Debug, clap::Args)]
@@ -57,21 +57,12 @@ pub(crate) struct Settings {
     /// Decides keys, values and the moments of the kills
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The server's binary
-    #[arg(long, default_value = "target/release/cairn")]
-    cairn: PathBuf,
+    /// The server's binary, Cairn's or etcd's
+    #[arg(long = "bin", alias = "cairn", default_value = "target/release/cairn")]
+    program: PathBuf,
     /// An empty folder for the server's data and log; kept. Without it, a temporary one that goes if all is well
     #[arg(long)]
     data_dir: Option<PathBuf>,
-}
-
-/// What the run showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// No fault.
-    Right,
-    /// The store is at fault.
-    Wrong,
 }
 
 /// What was seen of one kind of objects.
@@ -87,10 +78,18 @@ pub(crate) async fn run(settings: Settings) -> Result<Verdict, Trouble> {
     let temporary = std::env::temp_dir().join(format!("cairn-jepsen-{}", std::process::id()));
     let folder = settings.data_dir.as_ref().unwrap_or(&temporary);
     require_empty(folder)?;
-    let progress = Rc::new(Progress::new(u64::try_from(changes(settings.objects))?));
-    let mut server = Server::new(settings.cairn.clone(), folder)?;
-    server.start().await?;
-    progress.say(format_args!("log of the server: {}", server.log().display()));
+    let progress = Rc::new(Progress::new(u64::try_from(changes(settings.objects))?, "changes"));
+    let mut server = Cluster::new(Plan {
+        program: settings.program.clone(),
+        folder: folder.clone(),
+        members: 1,
+        spares: 0,
+        wiring: Wiring::Direct,
+        arguments: Vec::new(),
+    })?;
+    server.begin()?;
+    server.accepts(0).await?;
+    progress.say(format_args!("log of the server: {}", server.log(0).display()));
 
     let (history, seen) = exercise(&settings, server, &progress).await?;
     progress.finish();
@@ -105,21 +104,14 @@ pub(crate) async fn run(settings: Settings) -> Result<Verdict, Trouble> {
     Ok(Verdict::Right)
 }
 
-fn require_empty(folder: &Path) -> Result<(), Trouble> {
-    match std::fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => Err(Trouble(format!("{} is not empty", folder.display()))),
-        Ok(false) | Err(_) => Ok(()),
-    }
-}
-
 /// Does everything that clients do, and kills the server meanwhile.
 async fn exercise(
     settings: &Settings,
-    server: Server,
+    server: Cluster,
     progress: &Rc<Progress>,
 ) -> Result<(History, Vec<Seen>), Trouble> {
     let objects = Objects::new(settings.seed, settings.objects);
-    let store = || Store::new(&server.url());
+    let store = || Store::new(&server.url(0));
     let reader = store()?;
     let enough = Rc::new(Cell::new(false));
     let mut watchers = Vec::new();
@@ -234,7 +226,7 @@ const AWAY_MS_MAX: u64 = 300;
 /// Kills the server and starts it again.
 #[derive(Debug)]
 struct Crasher {
-    server: Server,
+    server: Cluster,
     store: Store,
     progress: Rc<Progress>,
 }
@@ -254,10 +246,11 @@ impl Crasher {
     /// Crashes it now, and waits until it answers again.
     async fn crash(&mut self, away: Duration) -> Result<(), Trouble> {
         let done = self.progress.done();
-        self.server.kill()?;
+        self.server.kill(0)?;
         sleep(away).await;
         let begin = Instant::now();
-        self.server.start().await?;
+        self.server.launch(0)?;
+        self.server.accepts(0).await?;
         let anything = RangeRequest { key: "/".into(), ..RangeRequest::default() };
         self.store.range(anything).await?;
         let took = begin.elapsed().as_millis();

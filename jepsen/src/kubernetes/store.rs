@@ -9,18 +9,17 @@ use cairn_engine::api::etcdserverpb::{
     TxnResponse, request_op, response_op,
 };
 use tokio::time::{Instant, sleep};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::transport::Channel;
 
 use super::history::Revision;
 use crate::Trouble;
-use crate::client::etcdserverpb::kv_client::KvClient;
 use crate::client::etcdserverpb::watch_client::WatchClient;
+use crate::world::connection::{Connection, excuse, wrong};
 
 /// A connection to the store, which comes back by itself when the store does.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    channel: Channel,
+    connection: Connection,
 }
 
 /// What became of a conditional write.
@@ -37,10 +36,7 @@ pub(super) enum Written {
 impl Store {
     /// Connects with the first request.
     pub(super) fn new(url: &str) -> Result<Self, Trouble> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?
-            .connect_timeout(Duration::from_secs(1))
-            .tcp_nodelay(true);
-        Ok(Self { channel: endpoint.connect_lazy() })
+        Ok(Self { connection: Connection::new(url)? })
     }
 
     /// Puts a value, or deletes if there is none, if the object's last change is `guard`. Tries once.
@@ -77,7 +73,7 @@ impl Store {
             success: operation(write),
             failure: operation(read),
         };
-        match self.kv().txn(request).await {
+        match self.connection.kv().txn(request).await {
             Ok(response) => outcome(&response.into_inner()),
             Err(status) => excuse(status).map(|()| Written::Unknown),
         }
@@ -87,7 +83,7 @@ impl Store {
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Trouble> {
         let begin = Instant::now();
         loop {
-            match self.kv().range(request.clone()).await {
+            match self.connection.kv().range(request.clone()).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => excuse(status)?,
             }
@@ -101,7 +97,7 @@ impl Store {
         let key = Bytes::copy_from_slice(key.as_bytes());
         loop {
             let request = PutRequest { key: key.clone(), ..PutRequest::default() };
-            match self.kv().put(request).await {
+            match self.connection.kv().put(request).await {
                 Ok(_) => return Ok(()),
                 Err(status) => excuse(status)?,
             }
@@ -109,13 +105,9 @@ impl Store {
         }
     }
 
-    fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
-    }
-
     /// For watch streams.
     pub(super) fn watch(&self) -> WatchClient<Channel> {
-        WatchClient::new(self.channel.clone()).max_decoding_message_size(usize::MAX)
+        self.connection.watch()
     }
 }
 
@@ -129,35 +121,6 @@ fn outcome(response: &TxnResponse) -> Result<Written, Trouble> {
             Ok(Written::Refused(range.kvs.first().map_or(0, |kv| kv.mod_revision)))
         }
         Some(_) | None => Err(wrong("the range of a transaction")),
-    }
-}
-
-/// An answer that lacks what every answer has.
-pub(super) fn wrong(what: &str) -> Trouble {
-    Trouble(format!("an answer without {what}"))
-}
-
-/// Lets errors pass that a crash explains. Any other ends the run: the requests are what Kubernetes sends.
-pub(super) fn excuse(status: Status) -> Result<(), Trouble> {
-    match status.code() {
-        // What tonic makes of a connection that breaks, depending on when it does.
-        Code::Unavailable
-        | Code::Unknown
-        | Code::Internal
-        | Code::Cancelled
-        | Code::DeadlineExceeded => Ok(()),
-        Code::Ok
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::ResourceExhausted
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::DataLoss
-        | Code::Unauthenticated => Err(Trouble(format!("the store refuses: {status}"))),
     }
 }
 

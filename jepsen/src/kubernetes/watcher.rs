@@ -15,8 +15,9 @@ use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use super::history::{Event, Revision, Sight, What};
 use super::lister::sight;
 use super::objects::{Kind, Objects};
-use super::store::{Store, excuse, pause};
+use super::store::{Store, pause};
 use crate::Trouble;
+use crate::world::connection::excuse;
 
 /// What a watcher saw.
 #[derive(Debug)]

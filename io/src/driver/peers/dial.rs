@@ -25,7 +25,9 @@ pub(super) async fn keep<R: Runtime>(shared: Rc<Shared>, link: Rc<Link>) {
             Moment::Never => return shared.forget_if_unused(&link),
             Moment::Connected => {
                 link.changed().await;
-                if !link.is_connected() && dialer.is_gone::<R>().await {
+                // Who dials first finds out by dialing.
+                let waits = shared.me < link.peer() && !link.is_connected();
+                if waits && dialer.is_gone::<R>().await {
                     shared.inbox.push_down(link.peer());
                 }
                 // Whoever lets in and closes at once must not be dialed without a pause.

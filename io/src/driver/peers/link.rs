@@ -323,17 +323,18 @@ impl Link {
         if begins { Pushed::WantsBulk } else { Pushed::Done }
     }
 
-    /// Appends what waits to `out`, in frames: all that is urgent, and of the rest about [`WRITE_BYTES`].
+    /// Appends what waits to `out`, in frames: all that is urgent, and of the rest about [`WRITE_BYTES`], one at least.
     pub(super) fn fill(&self, lane: Lane, out: &mut Vec<u8>) {
         let mut state = self.state.borrow_mut();
         let way = state.lanes(lane);
         while let Some(message) = way.urgent.pop() {
             encode(&message, out);
         }
-        while out.len() < WRITE_BYTES
-            && let Some(message) = way.ordered.pop()
-        {
+        while let Some(message) = way.ordered.pop() {
             encode(&message, out);
+            if out.len() >= WRITE_BYTES {
+                break;
+            }
         }
     }
 

@@ -3,6 +3,11 @@
 //! One task reads and writes: whatever has arrived is taken first, then whatever waits is written, everything that is
 //! urgent and a good piece of the rest in one go. Each side pings once a second of itself, so a living connection is
 //! never silent in either direction, however much is under way in the other.
+//!
+//! # Limits
+//!
+//! What is urgent overtakes what waits here, not what the kernel has taken already: its buffer holds a few megabytes, and
+//! on a slow line a heartbeat waits for them. They are appends then, which say as well who leads.
 
 use core::fmt;
 use core::future::{Future, poll_fn};
@@ -22,8 +27,8 @@ use crate::runtime::{Connection, Runtime};
 
 /// So much is read or written before others have their turn.
 const TURN_BYTES: usize = 512 << 10;
-/// A buffer that a long message has made larger than this is given back.
-const OUT_BYTES_KEPT: usize = 512 << 10;
+/// A buffer that a long message has made larger than this is given back. A usual append of many entries is shorter.
+const OUT_BYTES_KEPT: usize = 2 << 20;
 
 /// A connection that counts.
 pub(super) struct Session {
