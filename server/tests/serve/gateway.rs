@@ -213,13 +213,7 @@ async fn refusals_have_a_status_and_a_body_for_everyone(member: &mut Member) {
             9,
             "etcdserver: authentication is not enabled",
         ),
-        (
-            "/v3/cluster/member/promote",
-            "{}",
-            501,
-            12,
-            "unknown method MemberPromote for service etcdserverpb.Cluster",
-        ),
+        ("/v3/cluster/member/promote", "{}", 404, 5, "etcdserver: member not found"),
         (
             "/v3/auth/enable",
             "{}",
