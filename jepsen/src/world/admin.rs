@@ -278,5 +278,5 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const CHANGE_MAX: Duration = Duration::from_secs(5);
 const HASH_MAX: Duration = Duration::from_secs(60);
 const INSISTENCE_MAX: Duration = Duration::from_secs(60);
-/// A learner may have to be sent everything first.
-const PROMOTION_MAX: Duration = Duration::from_secs(600);
+/// A learner may have to be sent what it lacks first.
+const PROMOTION_MAX: Duration = Duration::from_secs(120);
