@@ -278,14 +278,15 @@ impl Nemesis {
         }
     }
 
-    /// Waits until every member serves.
+    /// Waits until every member serves and votes. Harm to another one before that would be two faults at once, which
+    /// three members need not survive.
     pub(super) async fn recovered(&mut self) -> Result<(), Trouble> {
         for slot in self.shared.members() {
             let served = self.admin.serves(slot, RECOVERY_MAX).await;
             self.none_has_ended()?;
             served?;
         }
-        Ok(())
+        self.admin.all_vote(self.shared.members().len(), RECOVERY_MAX).await
     }
 
     /// Undoes whatever was left.

@@ -95,6 +95,18 @@ impl Admin {
         Ok(self.insist("the members", ask).await?.members)
     }
 
+    /// Waits until there are so many members, and all may vote: one that lost its disk may not, until it has caught up.
+    pub(crate) async fn all_vote(&self, count: usize, longest: Duration) -> Result<(), Trouble> {
+        let begin = Instant::now();
+        loop {
+            let members = self.members().await?;
+            if members.len() == count && members.iter().all(|member| !member.is_learner) {
+                return Ok(());
+            }
+            patience(&format!("not all may vote: {members:?}"), begin, longest).await?;
+        }
+    }
+
     /// The id of the member that its peers find at a URL.
     pub(crate) async fn member(&self, peer_url: &str) -> Result<Option<u64>, Trouble> {
         let members = self.members().await?;
@@ -266,5 +278,5 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 const CHANGE_MAX: Duration = Duration::from_secs(5);
 const HASH_MAX: Duration = Duration::from_secs(60);
 const INSISTENCE_MAX: Duration = Duration::from_secs(60);
-/// A learner may have to be sent everything first.
-const PROMOTION_MAX: Duration = Duration::from_secs(600);
+/// A learner may have to be sent what it lacks first.
+const PROMOTION_MAX: Duration = Duration::from_secs(120);
