@@ -1,7 +1,7 @@
 //! The starts of a member, in a file: `LIVES` in its data directory.
 //!
 //! A member's promises hold on the disk that they were made on. Each start therefore draws an
-//! [`Incarnation`](cairn_engine::peer::Incarnation) at random and writes it down, durably, before it says anything. The
+//! [`Incarnation`] at random and writes it down, durably, before it says anything. The
 //! cluster remembers the latest that it heard of; a disk in whose file that one does not stand has forgotten something,
 //! by being wiped or set back, and the engine then promises nothing until it has caught up.
 //!
