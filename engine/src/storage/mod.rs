@@ -20,9 +20,9 @@
 //!
 //! [`page`] and [`node`] are the bytes; [`mod@meta`] is the superblock and how the newest is chosen; [`extent`]
 //! holds what is too long for a node. [`pages`] finds pages and checks each when it is first met. [`tree`] and
-//! [`cursor`] read. `free_space` knows what may be written to and `map` keeps it on disk. `packer` makes
-//! nodes out of cells, `builder` a tree out of nodes, `merge` a new tree out of an old one and changes;
-//! `checkpoint` puts that in order, and `work` is what they work with. `db` is the whole file, and `check`
+//! [`cursor`] read. [`free_space`] knows what may be written to and `map` keeps it on disk. [`packer`] makes
+//! nodes out of cells, [`builder`] a tree out of nodes, [`merge`] a new tree out of an old one and changes;
+//! `checkpoint` puts that in order, and [`work`] is what they work with. `db` is the whole file, and `check`
 //! believes nothing and looks at everything.
 //!
 //! Nothing here reads or writes: pages come from a [`PageSource`], and writes are outputs.
@@ -48,13 +48,18 @@
 
 use core::fmt;
 
+pub mod builder;
 pub mod cursor;
 pub mod extent;
+pub mod free_space;
+pub mod merge;
 pub mod meta;
 pub mod node;
+pub mod packer;
 pub mod page;
 pub mod pages;
 pub mod tree;
+pub mod work;
 
 use crate::convert::{to_u64, to_usize};
 
