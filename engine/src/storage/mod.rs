@@ -20,12 +20,12 @@
 //!
 //! [`page`] and [`node`] are the bytes; [`mod@meta`] is the superblock and how the newest is chosen; [`extent`]
 //! holds what is too long for a node. [`pages`] finds pages and checks each when it is first met. [`tree`] and
-//! [`cursor`] read. [`free_space`] knows what may be written to and `map` keeps it on disk. [`packer`] makes
+//! [`cursor`] read. [`free_space`] knows what may be written to and [`map`] keeps it on disk. [`packer`] makes
 //! nodes out of cells, [`builder`] a tree out of nodes, [`merge`] a new tree out of an old one and changes;
-//! `checkpoint` puts that in order, and [`work`] is what they work with. `db` is the whole file, and `check`
+//! [`checkpoint`] puts that in order, and [`work`] is what they work with. [`db`] is the whole file, and [`mod@check`]
 //! believes nothing and looks at everything.
 //!
-//! Nothing here reads or writes: pages come from a [`PageSource`], and writes are outputs.
+//! Nothing here reads or writes: pages come from a [`PageSource`], and writes are [outputs](checkpoint::Output).
 //!
 //! # Invariants
 //!
@@ -43,15 +43,19 @@
 //! # Limits
 //!
 //! One writer, and no view of what it has not written yet: reading changes before they are durable is for whoever holds
-//! them. The engine does not use this yet. What was met good ([`pages::Met`]) lies in the `db::Db`; readers on other
+//! them. The engine does not use this yet. What was met good ([`pages::Met`]) lies in the [`db::Db`]; readers on other
 //! cores will have to share it. docs/format.md is the law for every byte.
 
 use core::fmt;
 
 pub mod builder;
+pub mod check;
+pub mod checkpoint;
 pub mod cursor;
+pub mod db;
 pub mod extent;
 pub mod free_space;
+pub mod map;
 pub mod merge;
 pub mod meta;
 pub mod node;
@@ -60,6 +64,9 @@ pub mod page;
 pub mod pages;
 pub mod tree;
 pub mod work;
+
+#[cfg(test)]
+mod tests;
 
 use crate::convert::{to_u64, to_usize};
 

@@ -14,7 +14,7 @@
 //!
 //! [`Node::open`] is the one function that looks at bytes nobody vouches for: any bytes are an error or a node
 //! with which every other function is at home. Only two things are left open, because extents would have
-//! to be read: the order of two keys that differ beyond what stands in the node, which `check`
+//! to be read: the order of two keys that differ beyond what stands in the node, which [`super::check`]
 //! sees to, and what those extents hold, which is checked when they are read.
 
 use core::cmp::Ordering;

@@ -6,7 +6,7 @@
 //! other.
 //!
 //! A medium that changes a page while it is in use shows in what is read, or in an assertion that ends the process;
-//! `check` remembers nothing and would find it.
+//! [`super::check`] remembers nothing and would find it.
 //!
 //! The bits are atomic because readers on several cores set them: in any order, and none of them guards
 //! anything but work that would be done twice.
