@@ -23,7 +23,7 @@
 //! [`event`] names everything that goes in and comes out. [`replica`] routes it. Below lie the theories,
 //! one folder each: [`raft`] (agreement), [`wal`] (durability), [`mvcc`] (the key space), [`watch`] and
 //! [`lease`]. [`command`] says what a log entry means and [`state_machine`] does it. [`api`] is etcd's
-//! wire vocabulary.
+//! wire vocabulary. [`storage`] is the trees on disk, which nothing stands on yet.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -47,6 +47,7 @@ pub mod replica;
 pub mod shard;
 pub mod snapshot;
 pub mod state_machine;
+pub mod storage;
 pub mod time;
 pub mod wal;
 pub mod watch;

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`wal_recovery`] | a log, and damage to it | recovery gives a moment of its history, and reports what was promised and is gone |
 //! | [`wal_bytes`] | segment files | recovery ends |
+//! | [`tree_pages`] | trees on disk, and harm to their file | they are maps; harm is found, or nothing is amiss |
 //! | [`request_decode`] | a call | it is refused, or can be decoded again from the log |
 //! | [`txn_check`] | transactions | engine and model agree about them, before and after |
 //! | [`frames`] | data of a stream | messages come out as a second parser finds them |
@@ -21,6 +22,7 @@ mod command_line;
 mod frames;
 mod peers;
 mod requests;
+mod tree;
 mod txn;
 mod wal;
 
@@ -28,6 +30,7 @@ pub use command_line::command_line;
 pub use frames::frames;
 pub use peers::{peer_frames, peer_message};
 pub use requests::request_decode;
+pub use tree::tree_pages;
 pub use txn::txn_check;
 pub use wal::{wal_bytes, wal_recovery};
 
@@ -41,9 +44,10 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "wal_recovery", run: wal_recovery },
     Target { name: "wal_bytes", run: wal_bytes },
+    Target { name: "tree_pages", run: tree_pages },
     Target { name: "request_decode", run: request_decode },
     Target { name: "txn_check", run: txn_check },
     Target { name: "frames", run: frames },
