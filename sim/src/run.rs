@@ -986,8 +986,7 @@ impl Run {
                 let now_ns = self.world.now_ns();
                 if let Some(leader) = self.leases.leader() {
                     let now = self.world.clock(leader).read(now_ns);
-                    let is_alone = self.swarm.members == 1;
-                    return self.leases.check_gone(&self.history, is_alone, now, now_ns);
+                    return self.leases.check_gone(&self.history, now, now_ns);
                 }
             }
         }

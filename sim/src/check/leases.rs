@@ -132,13 +132,7 @@ impl Leases {
     ///
     /// # Errors
     /// If there is one.
-    pub fn check_gone(
-        &self,
-        history: &History,
-        is_alone: bool,
-        now: Time,
-        now_ns: u64,
-    ) -> Result<(), Violation> {
+    pub fn check_gone(&self, history: &History, now: Time, now_ns: u64) -> Result<(), Violation> {
         let Some(reign) = self.reign.filter(|reign| now_ns > reign.excused_until_ns) else {
             return Ok(());
         };
@@ -149,10 +143,8 @@ impl Leases {
             format!("{late:?} is still there at {time_ms} ms or later: {reign:?}")
         })?;
         // A restart may lengthen a lease by a second, because the time is logged once a second.
-        // Known open for several members (docs/NEXT.md, seeds 152, 566, 745): it lags by more for a while.
-        let logged = !is_alone
-            || history.model.leases().is_empty()
-            || history.model.time_ms() + ROUNDING_MS >= time_ms;
+        let logged =
+            history.model.leases().is_empty() || history.model.time_ms() + ROUNDING_MS >= time_ms;
         ensure(logged, "lease time", || {
             format!("at {time_ms} ms the log knows of {} ms: {reign:?}", history.model.time_ms())
         })
