@@ -91,11 +91,13 @@ impl Leader {
             }
         }
         self.transfer = self.transfer.filter(|transfer| now < transfer.deadline);
+        // Rounds for reads do not put this off: what was lost is asked for again however many reads there are.
         if now >= self.next_heartbeat {
+            self.next_heartbeat = now + core.config.heartbeat_interval;
             for progress in self.progress.values_mut() {
                 progress.give_up_if_silent(now, core.config.election_timeout / 2);
             }
-            self.send_heartbeats(core, now);
+            self.send_heartbeats(core);
             self.flush(core, now);
             self.hand_over(core);
         }
@@ -158,7 +160,7 @@ impl Leader {
             for read in self.reads.iter_mut().rev().take_while(|read| read.round.is_none()) {
                 read.round = Some(round);
             }
-            self.send_heartbeats(core, now);
+            self.send_heartbeats(core);
         }
         for (peer, progress) in self.progress.iter_mut().filter(|(peer, _)| **peer != id) {
             send_appends(core, now, *peer, progress);
@@ -174,8 +176,7 @@ impl Leader {
         }
     }
 
-    fn send_heartbeats(&mut self, core: &mut Core, now: Time) {
-        self.next_heartbeat = now + core.config.heartbeat_interval;
+    fn send_heartbeats(&mut self, core: &mut Core) {
         for (peer, progress) in &mut self.progress {
             if *peer != core.config.id {
                 let commit = progress.matched().min(core.hard_state.commit);
