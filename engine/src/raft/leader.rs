@@ -36,7 +36,6 @@ pub(super) struct Leader {
     /// Who is to take over, if somebody is.
     transfer: Option<Transfer>,
     next_heartbeat: Time,
-    next_quorum_check: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +64,6 @@ impl Leader {
             reads: VecDeque::new(),
             transfer: None,
             next_heartbeat: now,
-            next_quorum_check: now + core.config.election_timeout,
         };
         leader.meet_members(core, now);
         leader.propose(core, EntryKind::Empty, Bytes::new());
@@ -79,21 +77,17 @@ impl Leader {
             return Time::from_nanos(u64::MAX);
         }
         let transfer = self.transfer.map(|transfer| transfer.deadline);
-        let regular = self.next_heartbeat.min(self.next_quorum_check);
-        transfer.into_iter().fold(regular, Time::min)
+        transfer.into_iter().fold(self.next_heartbeat, Time::min)
     }
 
     pub(super) fn wake(&mut self, core: &mut Core, now: Time) -> Next {
-        if now >= self.next_quorum_check {
-            self.next_quorum_check = now + core.config.election_timeout;
-            if !self.hears_majority(core, now) {
-                return Next::Follow { leader: MemberId::NONE };
-            }
-        }
         self.transfer = self.transfer.filter(|transfer| now < transfer.deadline);
         // Rounds for reads do not put this off: what was lost is asked for again however many reads there are.
         if now >= self.next_heartbeat {
             self.next_heartbeat = now + core.config.heartbeat_interval;
+            if !self.hears_majority(core, now) {
+                return Next::Follow { leader: MemberId::NONE };
+            }
             for progress in self.progress.values_mut() {
                 progress.give_up_if_silent(now, core.config.election_timeout / 2);
             }
@@ -104,7 +98,8 @@ impl Leader {
         Next::Stay
     }
 
-    /// CheckQuorum (thesis §6.2): a leader that nobody answers makes room.
+    /// CheckQuorum (thesis §6.2): a leader that nobody answers makes room, an election timeout and a heartbeat later at
+    /// most.
     fn hears_majority(&self, core: &Core, now: Time) -> bool {
         reached_by_majority(&core.membership, |id| self.hears(core, now, id))
     }
@@ -264,8 +259,6 @@ impl Leader {
             let commit = progress.matched().min(core.hard_state.commit);
             core.send(id, core.term(), Body::Heartbeat { commit, round: self.round });
         }
-        // Somebody new has not been silent, only not been asked.
-        self.next_quorum_check = now + core.config.election_timeout;
     }
 
     /// Makes room for somebody who may vote.
