@@ -316,6 +316,8 @@ impl Run {
                 }
             }
         }
+        // As any cut, this may take the leader's majority away.
+        self.leases.disturbed(self.world.now_ns());
         self.move_streams(&core);
         self.roster.core = Some(core);
         self.until("liveness", self.patience_ns(), Self::settled)?;
@@ -323,6 +325,7 @@ impl Run {
         self.until("liveness", self.patience_ns(), Self::settled)?;
         self.roster.core = None;
         self.roster.banished.clear();
+        self.leases.disturbed(self.world.now_ns());
         self.world.network.heal();
         for id in self.everybody() {
             self.start(id);
