@@ -5,6 +5,8 @@
 //! cluster's clock runs with that member's clock, from the last entry that was committed when it began, and a lease
 //! that is past its deadline goes.
 
+use core::time::Duration;
+
 use std::collections::BTreeMap;
 
 use cairn_engine::command::Command;
@@ -31,6 +33,22 @@ struct Promise {
     /// What each clock showed at the question.
     asked: BTreeMap<MemberId, Time>,
     ttl: i64,
+}
+
+impl Promise {
+    /// How much time has passed since the question on the fastest clock.
+    fn passed(&self, now: &BTreeMap<MemberId, Time>) -> Duration {
+        let passed = |(member, now): (&MemberId, &Time)| Some(now.since(*self.asked.get(member)?));
+        now.iter().filter_map(passed).max().unwrap_or_default()
+    }
+
+    /// Counts the clocks of members that came later, as if they had been as fast as any until now.
+    fn meet(&mut self, now: &BTreeMap<MemberId, Time>) {
+        let passed = self.passed(now);
+        for (member, now) in now {
+            self.asked.entry(*member).or_insert(*now - passed);
+        }
+    }
 }
 
 /// A member that leads.
@@ -75,6 +93,9 @@ impl Leases {
         entry: &Committed,
         now: &BTreeMap<MemberId, Time>,
     ) -> Result<(), Violation> {
+        for promise in self.promises.values_mut() {
+            promise.meet(now);
+        }
         if let (Some(Command::LeaseRevoke(request)), Some(Ok(_))) = (&entry.command, &entry.answer)
         {
             self.promises.remove(&request.id);
@@ -89,12 +110,7 @@ impl Leases {
 
     fn ended(&mut self, lease: i64, now: &BTreeMap<MemberId, Time>) -> Result<(), Violation> {
         let Some(promise) = self.promises.remove(&lease) else { return Ok(()) };
-        // A member that came later led nobody before.
-        let passed =
-            |(member, now): (&MemberId, &Time)| Some(now.since(*promise.asked.get(member)?));
-        let fastest = now.iter().filter_map(passed).max();
-        let passed_ms =
-            fastest.map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX));
+        let passed_ms = u64::try_from(promise.passed(now).as_millis()).unwrap_or(u64::MAX);
         let promised_ms = u64::try_from(promise.ttl).unwrap_or(0).saturating_mul(1000);
         ensure(passed_ms + ROUNDING_MS >= promised_ms, "lease not early", || {
             let index = promise.index;
