@@ -403,3 +403,102 @@ fn want_snapshot(core: &mut Core, peer: MemberId, progress: &mut Progress) {
     progress.wait_for_snapshot();
     core.snapshots_wanted.push_back(peer);
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use core::time::Duration;
+
+    use super::super::{Config, Durable, HardState, Log, Membership, Raft, RoleName};
+    use super::*;
+    use crate::rng::Rng;
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    const HEARTBEAT: Duration = Duration::from_millis(100);
+    const OTHER: MemberId = MemberId(2);
+
+    /// Answers as `OTHER`, and says which of the messages to it were appends.
+    fn answer(raft: &mut Raft, now: Time) -> usize {
+        let mut appends = 0;
+        while let Some(outgoing) = raft.poll_message() {
+            let message = outgoing.message;
+            let body = match message.body {
+                _ if message.to == MemberId(1) => {
+                    raft.step(now, message);
+                    continue;
+                }
+                Body::PreVote { .. } => Body::PreVoteReply { granted: true },
+                Body::Vote { .. } => Body::VoteReply { granted: true },
+                Body::Heartbeat { round, .. } => Body::HeartbeatReply { round },
+                // Lost.
+                Body::Append { .. } => {
+                    appends += usize::from(message.to == OTHER);
+                    continue;
+                }
+                Body::PreVoteReply { .. }
+                | Body::VoteReply { .. }
+                | Body::AppendAccepted { .. }
+                | Body::AppendRejected { .. }
+                | Body::HeartbeatReply { .. }
+                | Body::TimeoutNow => unreachable!("a leader does not say this"),
+            };
+            if message.to == OTHER {
+                let (from, to, term) = (OTHER, MemberId(1), message.term);
+                raft.step(now, Message { from, to, term, body });
+            }
+        }
+        appends
+    }
+
+    /// A leader of three whose first entry was lost on its way; when it began.
+    fn elected() -> (Raft, Time) {
+        let config = Config {
+            id: MemberId(1),
+            election_timeout: TIMEOUT,
+            heartbeat_interval: HEARTBEAT,
+            append_bytes_max: 1 << 20,
+            appends_in_flight_max: 16,
+        };
+        let durable = Durable {
+            hard_state: HardState::default(),
+            log: Log::new(LogEnd::default(), Vec::new()),
+            membership: Membership::new((1..=3).map(MemberId)),
+        };
+        let mut raft = Raft::new(config, durable, Rng::new(7), Time::ZERO);
+        let now = raft.deadline();
+        raft.wake(now);
+        assert_eq!(answer(&mut raft, now), 1);
+        assert_eq!(raft.role(), RoleName::Leader);
+        (raft, now)
+    }
+
+    #[test]
+    fn a_lost_append_is_sent_again_however_many_reads_there_are() {
+        let (mut raft, began) = elected();
+        let mut appends = 0;
+        for read in 1..=40 {
+            let now = began + HEARTBEAT / 2 * read;
+            raft.wake(now);
+            raft.read_index(ReadToken(u64::from(read))).expect("it leads");
+            raft.flush(now);
+            appends += answer(&mut raft, now);
+        }
+        assert!(appends >= 2, "{appends} in two seconds");
+    }
+
+    #[test]
+    fn a_leader_that_nobody_answers_gives_way_after_a_timeout_and_a_heartbeat() {
+        let (mut raft, began) = elected();
+        let last_heard = began + HEARTBEAT * 11;
+        while raft.deadline() <= last_heard {
+            let now = raft.deadline();
+            raft.wake(now);
+            answer(&mut raft, now);
+        }
+        while raft.role() == RoleName::Leader {
+            let now = raft.deadline();
+            assert!(now <= last_heard + TIMEOUT + HEARTBEAT, "it leads at {now:?}");
+            raft.wake(now);
+        }
+    }
+}
