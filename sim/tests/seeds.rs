@@ -29,3 +29,27 @@ fn seed_1960248057_snapshots_are_as_rare_as_their_limit_says() {
 fn seed_1700441520_a_leader_of_the_past_owes_what_was_committed_before_its_successor() {
     check(1_700_441_520);
 }
+
+/// The fix's own test: `a_lost_append_is_sent_again_however_many_reads_there_are`.
+#[test]
+fn seed_195_what_was_lost_is_sent_again_however_many_reads_there_are() {
+    check(195);
+}
+
+/// The fix's own test: `a_leader_that_nobody_answers_gives_way_after_a_timeout_and_a_heartbeat`.
+#[test]
+fn seed_197_a_leader_that_is_cut_off_one_way_gives_way_in_time() {
+    check(197);
+}
+
+/// A wrong accusation: the leader had just been cut off for good.
+#[test]
+fn seed_778_a_cut_that_stays_excuses_what_a_cut_excuses() {
+    check(778);
+}
+
+/// A wrong accusation: the clock that jumped was of a leader that was added after the promise.
+#[test]
+fn seed_809_the_clock_of_a_later_member_counts() {
+    check(809);
+}
