@@ -108,12 +108,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Verdict, Trouble> {
         wiring: Wiring::Direct,
         arguments,
     })?;
-    cluster.begin()?;
-    let admin = Admin::new(&cluster)?;
-    for slot in 0..members {
-        cluster.accepts(slot).await?;
-        admin.serves(slot, RECOVERY_MAX).await?;
-    }
+    let admin = Admin::begin(&mut cluster, members, RECOVERY_MAX).await?;
     let everybody: Vec<usize> = (0..members).collect();
     let load = Load::start(&cluster, everybody.clone(), settings.rate, settings.value_bytes)?;
     let mut rounds = Rounds {

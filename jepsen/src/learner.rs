@@ -88,12 +88,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Verdict, Trouble> {
         wiring: Wiring::Direct,
         arguments,
     })?;
-    cluster.begin()?;
-    let admin = Admin::new(&cluster)?;
-    for slot in 0..members {
-        cluster.accepts(slot).await?;
-        admin.serves(slot, START_MAX).await?;
-    }
+    let admin = Admin::begin(&mut cluster, members, START_MAX).await?;
     let begin = Instant::now();
     fill(&cluster, &settings, &progress).await?;
     progress.finish();

@@ -108,12 +108,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Verdict, Trouble> {
     let progress = Rc::new(Progress::new(settings.seconds, "seconds"));
     progress.say(format_args!("logs and data: {}", folder.display()));
     let mut cluster = Cluster::new(plan(&settings, folder))?;
-    cluster.begin()?;
-    let admin = Admin::new(&cluster)?;
-    for slot in 0..usize::from(settings.members) {
-        cluster.accepts(slot).await?;
-        admin.serves(slot, START_MAX).await?;
-    }
+    let admin = Admin::begin(&mut cluster, usize::from(settings.members), START_MAX).await?;
     let shared = Rc::new(shared(&settings, &cluster)?);
     let election = Duration::from_millis(settings.election_timeout);
     let nemesis = Nemesis::new(cluster, admin, Rc::clone(&shared), Rc::clone(&progress), election);

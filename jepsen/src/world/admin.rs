@@ -27,6 +27,21 @@ impl Admin {
         Ok(Self { connections: connections.collect::<Result<_, _>>()? })
     }
 
+    /// Begins a cluster, and waits until each of its first members serves.
+    pub(crate) async fn begin(
+        cluster: &mut Cluster,
+        members: usize,
+        limit: Duration,
+    ) -> Result<Self, Trouble> {
+        cluster.begin()?;
+        let admin = Self::new(cluster)?;
+        for slot in 0..members {
+            cluster.accepts(slot).await?;
+            admin.serves(slot, limit).await?;
+        }
+        Ok(admin)
+    }
+
     /// What a member says about itself, if it does.
     pub(crate) async fn status(&self, slot: usize) -> Option<StatusResponse> {
         let mut maintenance = self.connections[slot].maintenance();
