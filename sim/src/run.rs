@@ -648,6 +648,7 @@ impl Run {
             | Event::Alarms(_)
             | Event::Members(_)
             | Event::Published
+            | Event::MemoryRegained
             | Event::ClusterVersion(_)
             | Event::SnapshotSending { .. }
             | Event::SnapshotSent { .. }
