@@ -103,10 +103,11 @@ pub fn encode(message: &Message, out: &mut Vec<u8>) {
     encode_frame(Kind::Message, out, |out| {
         match message.known {
             Known::Unsure => out.push(0),
-            Known::Settled { incarnation, acknowledged } => {
+            Known::Settled { incarnation, acknowledged, as_of } => {
                 out.push(1);
                 put(out, incarnation.0);
                 put(out, acknowledged.0);
+                put(out, as_of.0);
             }
         }
         encode_body(&message.body, out);
@@ -258,7 +259,8 @@ pub fn decode(body: Bytes, from: MemberId, to: MemberId) -> Result<Message, Malf
     let mut fields = Fields(body);
     let known = if fields.flag()? {
         let incarnation = Incarnation(fields.any()?);
-        Known::Settled { incarnation, acknowledged: Index(fields.count()?) }
+        let (acknowledged, as_of) = (Index(fields.count()?), Index(fields.count()?));
+        Known::Settled { incarnation, acknowledged, as_of }
     } else {
         Known::Unsure
     };

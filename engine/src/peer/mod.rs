@@ -66,6 +66,8 @@ pub enum Known {
         incarnation: Incarnation,
         /// Up to here the receiver has acknowledged the log to this leader.
         acknowledged: Index,
+        /// The last entry in the state that says so: what is as of an earlier one is out of date.
+        as_of: Index,
     },
 }
 

@@ -72,6 +72,7 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
                 Known::Settled {
                     incarnation: Incarnation(0x0123_4567_89ab_cdef),
                     acknowledged: Index(38),
+                    as_of: Index(39),
                 },
                 raft(RaftBody::Append { prev: place(40, 6), commit: Index(39), entries }),
             ),
@@ -84,7 +85,11 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
         (
             "heartbeat",
             message(
-                Known::Settled { incarnation: Incarnation::NONE, acknowledged: Index(0) },
+                Known::Settled {
+                    incarnation: Incarnation::NONE,
+                    acknowledged: Index(0),
+                    as_of: Index(9),
+                },
                 raft(RaftBody::Heartbeat { commit: Index(43), round: Round(9) }),
             ),
         ),
@@ -474,9 +479,12 @@ fn bodies() -> impl Strategy<Value = Body> {
 fn messages() -> impl Strategy<Value = Message> {
     let known = prop_oneof![
         Just(Known::Unsure),
-        (any::<u64>(), count()).prop_map(|(incarnation, acknowledged)| Known::Settled {
-            incarnation: Incarnation(incarnation),
-            acknowledged: Index(acknowledged)
+        (any::<u64>(), count(), count()).prop_map(|(incarnation, acknowledged, as_of)| {
+            Known::Settled {
+                incarnation: Incarnation(incarnation),
+                acknowledged: Index(acknowledged),
+                as_of: Index(as_of),
+            }
         }),
     ];
     (known, bodies()).prop_map(|(known, body)| message(known, body))

@@ -102,6 +102,8 @@ pub struct Replica {
     members: Members,
     trust: Trust,
     vouchers: Vouchers,
+    /// The term of the leader, and the entry, as of which it last told what it knows of this member.
+    weighed: (Term, Index),
     sender: Sender,
     installer: Installer,
     digests: Digests,
@@ -218,6 +220,7 @@ impl Replica {
             members: Members::default(),
             trust: if blank && !alone { Trust::Blank } else { Trust::Sound },
             vouchers: Vouchers::default(),
+            weighed: (Term(0), Index(0)),
             sender: Sender::default(),
             installer: Installer::default(),
             digests: Digests::default(),

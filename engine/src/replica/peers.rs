@@ -80,7 +80,7 @@ impl Replica {
 
     fn hear_raft(&mut self, from: MemberId, known: Known, term: Term, body: raft_message::Body) {
         if body.is_from_leader() && term >= self.raft.hard_state().term {
-            self.weigh(from, known);
+            self.weigh(from, term, known);
         }
         let mut brought = None;
         if let raft_message::Body::Append { prev, entries, .. } = &body {
@@ -135,17 +135,20 @@ impl Replica {
     }
 
     /// Considers what a leader knows about this member.
-    fn weigh(&mut self, leader: MemberId, known: Known) {
-        let last = self.raft.log().last_index();
+    fn weigh(&mut self, leader: MemberId, term: Term, known: Known) {
+        let Known::Settled { incarnation, acknowledged, as_of } = known else { return };
+        // Words that were under way for long say what has changed since.
+        let (last, of) = (self.raft.log().last_index(), (term, as_of));
+        if of < self.weighed {
+            return;
+        }
+        self.weighed = of;
         // Who knows that it was forgotten may promise (T3).
-        let known = match known {
-            Known::Settled { incarnation: Incarnation::FORGOTTEN, acknowledged }
-                if self.knows_that_it_was_forgotten() =>
-            {
-                Known::Settled { incarnation: self.config.lives.now, acknowledged }
-            }
-            Known::Settled { .. } | Known::Unsure => known,
+        let incarnation = match incarnation {
+            Incarnation::FORGOTTEN if self.knows_that_it_was_forgotten() => self.config.lives.now,
+            incarnation => incarnation,
         };
+        let known = Known::Settled { incarnation, acknowledged, as_of };
         let trust = self.trust.hear(known, &self.config.lives, last);
         if trust == Trust::Lost {
             if self.trust != Trust::Lost {
@@ -320,7 +323,8 @@ impl Replica {
                 }
                 incarnation => incarnation,
             };
-            Known::Settled { incarnation, acknowledged: self.raft.acknowledged(member) }
+            let acknowledged = self.raft.acknowledged(member);
+            Known::Settled { incarnation, acknowledged, as_of: self.applied.index }
         } else {
             Known::Unsure
         }

@@ -55,7 +55,7 @@ impl Trust {
     /// What a leader's word about this member makes of it, whose log ends at `last`.
     #[must_use]
     pub(super) fn hear(self, known: Known, lives: &Lives, last: Index) -> Self {
-        let Known::Settled { incarnation, acknowledged } = known else { return self };
+        let Known::Settled { incarnation, acknowledged, .. } = known else { return self };
         let is_ours = incarnation == lives.now || lives.before.contains(&incarnation);
         let never_heard = incarnation == Incarnation::NONE;
         match self {
@@ -138,7 +138,7 @@ mod tests {
 
     fn says(incarnation: u64, acknowledged: u64) -> Known {
         let incarnation = Incarnation(incarnation);
-        Known::Settled { incarnation, acknowledged: Index(acknowledged) }
+        Known::Settled { incarnation, acknowledged: Index(acknowledged), as_of: Index(0) }
     }
 
     #[test]
