@@ -104,6 +104,8 @@ pub struct Replica {
     vouchers: Vouchers,
     /// The term of the leader, and the entry, as of which it last told what it knows of this member.
     weighed: (Term, Index),
+    /// From which entry on the state tells, if it does, that the cluster has got over what this member forgot.
+    forgotten_from: Option<Index>,
     sender: Sender,
     installer: Installer,
     digests: Digests,
@@ -221,6 +223,7 @@ impl Replica {
             trust: if blank && !alone { Trust::Blank } else { Trust::Sound },
             vouchers: Vouchers::default(),
             weighed: (Term(0), Index(0)),
+            forgotten_from: None,
             sender: Sender::default(),
             installer: Installer::default(),
             digests: Digests::default(),
