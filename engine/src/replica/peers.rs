@@ -119,8 +119,7 @@ impl Replica {
             && self.vouchers.suffice(own, term, last)
         {
             self.trust = Trust::Sound;
-            // The starts that the cluster knows are this member's, as far as anybody can tell.
-            self.config.lives.before.extend(self.vouchers.forgotten());
+            self.vouchers.sufficed = true;
             self.event(Event::MemoryRegained);
         }
         if self.trust == Trust::Sound {
@@ -146,11 +145,11 @@ impl Replica {
         // Who knows that it was forgotten may promise (T3). Its state may also tell of an earlier time, that was got over.
         let is_forgotten = incarnation == Incarnation::FORGOTTEN;
         let is_latest = self.trust == Trust::Sound || self.applied.index >= as_of;
-        let incarnation = if is_forgotten && is_latest && self.knows_that_it_was_forgotten() {
-            self.config.lives.now
-        } else {
-            incarnation
-        };
+        let is_forgiven = is_forgotten && is_latest && self.knows_that_it_was_forgotten();
+        // Who was vouched for since it started knows that other starts were earlier.
+        let is_earlier = incarnation.is_some() && self.vouchers.sufficed;
+        let is_ours = is_forgiven || is_earlier;
+        let incarnation = if is_ours { self.config.lives.now } else { incarnation };
         let known = Known::Settled { incarnation, acknowledged, as_of };
         let trust = self.trust.hear(known, &self.config.lives, last);
         if trust == Trust::Lost {
@@ -185,7 +184,6 @@ impl Replica {
             term: self.raft.hard_state().term,
             last: self.raft.log().last(),
             membership: self.raft.membership().clone(),
-            known: self.state.cluster.incarnation(from),
         };
         self.send(from, Body::Vouch { incarnation, vouch });
     }
