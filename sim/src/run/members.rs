@@ -332,16 +332,4 @@ impl Run {
         }
         self.until("liveness", self.patience_ns(), Self::settled)
     }
-
-    /// Watch clients of members that are out of reach go elsewhere.
-    pub(super) fn move_streams(&mut self, core: &BTreeSet<MemberId>) {
-        for client in 0..self.watchers.len() {
-            let away = |place: &mut super::Place| !core.contains(&place.member);
-            if let Some(place) = self.watchers[client].stream.take_if(away) {
-                let interrupted = self.watches.lost(place.stream);
-                self.watchers[client].interrupted.extend(interrupted);
-                self.reading.remove(&place.stream);
-            }
-        }
-    }
 }
