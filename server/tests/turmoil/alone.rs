@@ -1,41 +1,23 @@
-//! The server's own code (connections, gRPC, driver, engine, recovery) over turmoil's network and clock, with crashes,
-//! lost connections and a disk that keeps half of an unanswered write. The engine alone is simulated much harder in
-//! the sim crate; this is for what lies above it.
+//! A cluster of one that crashes, and clients and a watcher that lose their connections to it.
 
-mod client;
-mod disk;
-mod runtime;
-
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use cairn_engine::Config;
 use cairn_engine::api::etcdserverpb::watch_request::RequestUnion;
 use cairn_engine::api::etcdserverpb::{
     PutRequest, PutResponse, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest,
     WatchResponse,
 };
-use cairn_engine::config::{Limits as EngineLimits, Lives, Member};
-use cairn_engine::ids::{ClusterId, MemberId};
 use cairn_engine::peer::Incarnation;
-use cairn_io::driver::{self, Settings};
-use cairn_io::pulse::Counters;
-use cairn_io::runtime::Runtime;
-use cairn_server::accept::{self, Face};
-use cairn_server::config::KeepAlive;
-use cairn_server::context::{Context, Limits};
-use cairn_server::metrics::{Facts, Metrics};
-use client::Client;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use runtime::Simulated;
-use turmoil::net::TcpListener;
 
-/// Where members listen.
-pub(crate) const PORT: u16 = 2379;
+use crate::client::{self, Client};
+use crate::disk;
+use crate::member::{self, Place};
+
 const MEMBER: &str = "member";
 /// Writes that each client wants to see acknowledged.
 const WRITES: usize = 300;
@@ -100,9 +82,18 @@ fn simulate(seed: u64, ledger: &Shared) -> usize {
         .max_message_latency(Duration::from_millis(5))
         .simulation_duration(Duration::from_secs(600))
         .build();
-    sim.host(MEMBER, || async {
-        member().await?;
-        Ok(())
+    let starts = Rc::new(Cell::new(0));
+    sim.host(MEMBER, move || {
+        starts.set(starts.get() + 1);
+        let life = Incarnation(starts.get());
+        let place = Place {
+            host: MEMBER,
+            hosts: &[MEMBER],
+            election_timeout: Duration::from_secs(1),
+            log_memory_bytes: 1 << 20,
+            installed: Rc::default(),
+        };
+        async move { Ok(member::run(place, life).await?) }
     });
     for client in 0..CLIENTS {
         sim.client(format!("client-{client}"), write(client, ledger.clone()));
@@ -134,77 +125,6 @@ fn simulate(seed: u64, ledger: &Shared) -> usize {
         }
     }
     crashes
-}
-
-/// A member of a cluster of one, as `serve` starts it on one core.
-async fn member() -> client::Result<()> {
-    let id = MemberId(1);
-    let settings = Settings {
-        engine: Config {
-            cluster: ClusterId(1),
-            id,
-            members: vec![Member {
-                id,
-                name: MEMBER.to_owned(),
-                peer_urls: Vec::new(),
-                client_urls: Vec::new(),
-            }],
-            seed: 1,
-            election_timeout: Duration::from_secs(1),
-            heartbeat_interval: Duration::from_millis(100),
-            limits: EngineLimits {
-                segment_bytes: 64 << 10,
-                first_segment_bytes: 16 << 10,
-                snapshot_log_bytes: 32 << 10,
-                ..EngineLimits::default()
-            },
-            version: "3.7.0".to_owned(),
-            auto_compaction: None,
-            name: MEMBER.to_owned(),
-            client_urls: Vec::new(),
-            lives: Lives { now: Incarnation(1), before: Vec::new() },
-            force_new_cluster: false,
-            strict_reconfig_check: true,
-            learners_max: 1,
-        },
-        directory: MEMBER.into(),
-        log_directory: None,
-        peer_connector: None,
-        peer_counters: Arc::default(),
-    };
-    let limits = Limits {
-        txn_ops_max: 128,
-        message_bytes_max: 2 << 20,
-        streams_max: 1000,
-        keep_alive: KeepAlive {
-            min_time: Duration::from_secs(5),
-            interval: Some(Duration::from_secs(2)),
-            timeout: Duration::from_secs(2),
-        },
-        election_timeout: Duration::from_secs(1),
-    };
-    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
-    let (_stop, stopping) = tokio::sync::watch::channel(false);
-    let ready = move |handle| {
-        let metrics = Arc::new(Metrics::new(&Facts {
-            version: "3.7.0".to_owned(),
-            member: id.to_string(),
-            quota_bytes: 0,
-            runtime: "turmoil".to_owned(),
-            peers: Arc::default(),
-        }));
-        let counters = Arc::new(Counters::default());
-        let server = Context::<Simulated>::new(handle, limits, metrics, counters, stopping);
-        Simulated::spawn(async move {
-            while let Ok((stream, _)) = Simulated::accept(&listener).await {
-                Simulated::spawn(accept::serve(server.clone(), Box::new(stream), Face::Clients));
-            }
-        });
-    };
-    let seat = driver::seats(core::num::NonZeroUsize::MIN).pop().expect("one seat");
-    let fatal = Rc::new(|fatal| panic!("{fatal}"));
-    driver::run::<Simulated>(settings, seat, ready, Rc::new(|_| {}), fatal).await?;
-    Ok(())
 }
 
 /// Writes keys of its own, each until it is acknowledged, and reads all of them again after each new connection.
