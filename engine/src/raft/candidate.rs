@@ -69,7 +69,7 @@ impl Candidate {
             (Body::VoteReply { granted }, Contest::Vote | Contest::Takeover) => {
                 self.count(core, message.from, *granted)
             }
-            (Body::PreVoteReply { granted: false }, Contest::PreVote) => {
+            (Body::PreVoteReply { granted: false, .. }, Contest::PreVote) => {
                 self.count(core, message.from, false)
             }
             (Body::Vote { last, takeover: _ }, _) => {

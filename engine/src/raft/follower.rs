@@ -102,9 +102,9 @@ impl Follower {
     }
 }
 
-/// Who will not vote any more does not begin to lead: it would have to go at once.
+/// Who is about to leave may lead until then (thesis §4.3): perhaps only its log is long enough.
 fn may_campaign(core: &Core) -> bool {
-    core.membership.incoming().any(|voter| voter == core.config.id)
+    core.membership.is_voter(core.config.id)
 }
 
 /// A member alone need not wait for anybody: it campaigns at once.

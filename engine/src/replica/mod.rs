@@ -18,6 +18,7 @@
 //! | reads | who waits for a read index |
 //! | members | changes of the members, and who this one is |
 //! | trust | whether this member may promise anything |
+//! | vouch | what it may promise on the word of the others |
 //! | sender, installer | snapshots on their way to peers, and from the leader |
 //! | digests | whether states are the same |
 //! | compactor, snapshotter | long work in slices |
@@ -64,6 +65,7 @@ mod requests;
 mod sender;
 mod snapshotter;
 mod trust;
+mod vouch;
 
 use compactor::Compactor;
 use digests::Digests;
@@ -75,6 +77,7 @@ use reads::Reads;
 use sender::Sender;
 use snapshotter::Snapshotter;
 use trust::Trust;
+use vouch::Vouchers;
 
 pub use maintenance::ReplicaStatus;
 
@@ -98,6 +101,9 @@ pub struct Replica {
     keeper: Keeper,
     members: Members,
     trust: Trust,
+    vouchers: Vouchers,
+    /// The term of the leader, and the entry, as of which it last told what it knows of this member.
+    weighed: (Term, Index),
     sender: Sender,
     installer: Installer,
     digests: Digests,
@@ -213,6 +219,8 @@ impl Replica {
             keeper: Keeper::default(),
             members: Members::default(),
             trust: if blank && !alone { Trust::Blank } else { Trust::Sound },
+            vouchers: Vouchers::default(),
+            weighed: (Term(0), Index(0)),
             sender: Sender::default(),
             installer: Installer::default(),
             digests: Digests::default(),

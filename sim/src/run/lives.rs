@@ -192,6 +192,7 @@ impl Run {
             | Event::Alarms(_)
             | Event::Members(_)
             | Event::Published
+            | Event::MemoryRegained
             | Event::ClusterVersion(_)
             | Event::SnapshotSending { .. }
             | Event::SnapshotSent { .. }
