@@ -8,6 +8,7 @@ use crate::check::Violation;
 use crate::exhaust::state::Action;
 use crate::exhaust::{self, Scope};
 use crate::fleet::{self, Fleet, Report};
+use crate::mutants::Mutants;
 use crate::run::tally::Tally;
 
 /// What can be asked.
@@ -26,6 +27,8 @@ pub enum Command {
     Fleet(Extent),
     /// Look at every state of agreement alone that a few steps can reach
     Check(Bounds),
+    /// Plant bugs in a copy of the source, and see what finds them
+    Mutants(Mutants),
     /// Take random steps through agreement alone, from one seed after another
     Walk {
         /// Members
@@ -127,6 +130,9 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
             Ok(verdict(&report))
         }
         Command::Check(ref bounds) => check(bounds, out),
+        Command::Mutants(ref mutants) => {
+            Ok(if mutants.run(out)? == 0 { Verdict::Holds } else { Verdict::Fails })
+        }
         Command::Walk { members, seeds, steps } => {
             let scope = exhaust::walking(members);
             for seed in 1..=seeds {

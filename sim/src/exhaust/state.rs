@@ -127,10 +127,12 @@ impl Node {
     fn is_deaf_to(&self, message: &Message) -> bool {
         let term = self.raft.hard_state().term;
         match message.body {
-            // It carries the term that would begin.
-            Body::PreVoteReply { granted: true } => message.term <= term,
-            Body::PreVoteReply { granted: false }
-            | Body::VoteReply { .. }
+            // Granted, it carries the term that would begin. Who is told that more is committed learns that, whenever.
+            Body::PreVoteReply { granted, committed } => {
+                let is_over = message.term < term || granted && message.term == term;
+                is_over && committed.index <= self.hard_state.commit
+            }
+            Body::VoteReply { .. }
             | Body::AppendAccepted { .. }
             | Body::AppendRejected { .. }
             | Body::HeartbeatReply { .. } => message.term < term,
