@@ -378,6 +378,7 @@ impl Run {
             Alarm::Look => {
                 self.alarm(LOOK_NS, Alarm::Look);
                 self.check_noticed()?;
+                self.use_recess();
                 let now_ns = self.world.now_ns();
                 if let Some(leader) = self.leases.leader() {
                     let now = self.world.clock(leader).read(now_ns);

@@ -17,6 +17,8 @@ use crate::workload::pick;
 pub(super) enum Rot {
     Log(SegmentSeq, u64),
     Snapshot(Index, u64),
+    /// The disk is that of another member, which has this one's.
+    Swapped(MemberId),
 }
 
 impl Run {
@@ -52,13 +54,11 @@ impl Run {
         let timeout = u64::try_from(self.swarm.election_timeout.as_nanos()).expect("a while");
         let while_ns = self.random.magnitude(MILLI, 4 * timeout);
         self.leases.disturbed(now_ns + while_ns);
-        if !matches!(fault, Fault::Image | Fault::RollBack) {
-            self.roster.trouble_until(now_ns + while_ns);
-        }
         match fault {
             Fault::Wipe => self.wipe(id, torn),
             Fault::Image => self.world.take_image(id),
-            Fault::RollBack => self.roll_back(),
+            Fault::RollBack => self.begin_recess(),
+            Fault::Swap => self.swap(id, torn),
             Fault::Crash => self.world.crash(id, torn),
             Fault::CrashAmid => {
                 let outputs = self.random.below(12);
@@ -125,6 +125,10 @@ impl Run {
             (Some(Rot::Snapshot(..)), RecoveryError::SnapshotMissing { .. }) => {
                 self.members().len() > 1
             }
+            (
+                Some(Rot::Swapped(other)),
+                RecoveryError::Log(RecoverError::Foreign { member: owner, .. }),
+            ) => owner == other,
             _ => false,
         };
         ensure(is_promised, "recovery", || {
@@ -140,7 +144,30 @@ impl Run {
         match self.rot.remove(&id) {
             Some(Rot::Log(segment, offset)) => self.world.disk(id).flip(segment, offset),
             Some(Rot::Snapshot(index, offset)) => self.world.disk(id).flip_snapshot(index, offset),
+            Some(Rot::Swapped(other)) => {
+                self.rot.remove(&other);
+                self.world.swap_disks(id, other);
+            }
             None => {}
+        }
+    }
+
+    /// Gives a member and another one each other's disks. Both must refuse to start; then they get their own back.
+    fn swap(&mut self, id: MemberId, torn: Torn) {
+        let able = |run: &mut Self, id| !run.rot.contains_key(&id) && !run.is_blank(id);
+        let others = self.members().into_iter().filter(|other| *other != id);
+        let up: Vec<_> = others.filter(|other| self.world.is_up(*other)).collect();
+        if up.is_empty() {
+            return;
+        }
+        let other = *self.random.pick(&up);
+        self.world.crash(id, torn);
+        self.world.crash(other, torn);
+        // One that is empty would be anybody's.
+        if able(self, id) && able(self, other) {
+            self.tally.swapped += 1;
+            self.world.swap_disks(id, other);
+            self.rot.extend([(id, Rot::Swapped(other)), (other, Rot::Swapped(id))]);
         }
     }
 }

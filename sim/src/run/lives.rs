@@ -6,6 +6,7 @@ use cairn_engine::raft::{Index, RoleName};
 use cairn_engine::{MemberId, Replica};
 
 use super::alarm::Alarm;
+use super::faults::Rot;
 use super::{MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
 
@@ -28,6 +29,8 @@ impl Run {
 
     pub(super) fn started(&mut self, id: MemberId) -> Result<(), Violation> {
         self.chores.insert(id, Chores::default());
+        let swapped = matches!(self.rot.get(&id), Some(Rot::Swapped(_)));
+        ensure(!swapped, "recovery", || format!("member {} starts with another's disk", id.0))?;
         self.undo_rot(id);
         let Some(replica) = self.world.last_replica(id) else { return Ok(()) };
         let alone = self.everybody() == [id].into() && self.swarm.members == 1;

@@ -39,6 +39,8 @@ pub struct Tally {
     pub wiped: u64,
     /// Disks that were set back to a copy.
     pub rolled_back: u64,
+    /// Pairs of disks that were swapped.
+    pub swapped: u64,
     /// Disks that the cluster noticed not to be what they were.
     pub noticed: u64,
     /// Majorities that had to do without the others.
@@ -64,6 +66,7 @@ impl Tally {
         self.reigns += other.reigns;
         self.wiped += other.wiped;
         self.rolled_back += other.rolled_back;
+        self.swapped += other.swapped;
         self.noticed += other.noticed;
         self.left_alone += other.left_alone;
     }
@@ -75,7 +78,7 @@ impl fmt::Display for Tally {
             f,
             "{} steps, {} s, {} answered, {} refused, {} unknown, {} crashes, {} refusals to start, {} snapshots, \
              {} installed, {} watch responses, {} watchers resumed, {} leases expired, {} reigns, \
-             {} changes of members, {} disks wiped, {} set back, {} noticed, {} left alone",
+             {} changes of members, {} disks wiped, {} set back, {} pairs swapped, {} noticed, {} left alone",
             self.steps,
             self.nanos / SECOND,
             self.answered,
@@ -92,6 +95,7 @@ impl fmt::Display for Tally {
             self.changes,
             self.wiped,
             self.rolled_back,
+            self.swapped,
             self.noticed,
             self.left_alone,
         )
