@@ -176,7 +176,6 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             put(out, incarnation.0);
             put(out, vouch.term.0);
             put_place(out, vouch.last);
-            put(out, vouch.known.0);
             vouch.membership.encode(out);
         }
     }
@@ -322,7 +321,6 @@ fn decode_body(fields: &mut Fields) -> Result<Body, Malformed> {
             vouch: Vouch {
                 term: Term(fields.count()?),
                 last: fields.place()?,
-                known: Incarnation(fields.any()?),
                 membership: fields.membership()?,
             },
         },

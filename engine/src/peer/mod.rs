@@ -174,8 +174,6 @@ pub struct Vouch {
     pub last: LogEnd,
     /// Who takes part, as far as it knows that to be committed.
     pub membership: Membership,
-    /// The latest start of the other of which its state knows, if of any.
-    pub known: Incarnation,
 }
 
 /// Something that a member asks its leader to put into the log.

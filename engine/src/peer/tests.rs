@@ -124,7 +124,7 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
 
 fn vouch() -> Vouch {
     let membership = Membership::new([MemberId(1), MemberId(2)]).to([MemberId(1)], [MemberId(2)]);
-    Vouch { term: Term(6), last: place(40, 6), membership, known: Incarnation(3) }
+    Vouch { term: Term(6), last: place(40, 6), membership }
 }
 
 fn hello() -> Hello {

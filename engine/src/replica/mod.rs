@@ -102,8 +102,11 @@ pub struct Replica {
     members: Members,
     trust: Trust,
     vouchers: Vouchers,
-    /// The term of the leader, and the entry, as of which it last told what it knows of this member.
+    /// The term of the leader, and the entry, as of which it last told what it knows of this member; before that, the end
+    /// of what this member knows.
     weighed: (Term, Index),
+    /// From which entry on the state tells, if it does, that the cluster has got over what this member forgot.
+    forgotten_from: Option<Index>,
     sender: Sender,
     installer: Installer,
     digests: Digests,
@@ -192,6 +195,7 @@ impl Replica {
         // One that never promised anything may remember a term, and knows whether it may promise no better (T4).
         let is_empty = last.0 == Index(0) && !hard_state.vote.is_some();
         let blank = is_empty || hard_state.vote == raft::FORFEITED;
+        let weighed = (hard_state.term, hard_state.commit);
         let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);
         if config.force_new_cluster {
@@ -220,7 +224,8 @@ impl Replica {
             members: Members::default(),
             trust: if blank && !alone { Trust::Blank } else { Trust::Sound },
             vouchers: Vouchers::default(),
-            weighed: (Term(0), Index(0)),
+            weighed,
+            forgotten_from: None,
             sender: Sender::default(),
             installer: Installer::default(),
             digests: Digests::default(),

@@ -119,8 +119,7 @@ impl Replica {
             && self.vouchers.suffice(own, term, last)
         {
             self.trust = Trust::Sound;
-            // The starts that the cluster knows are this member's, as far as anybody can tell.
-            self.config.lives.before.extend(self.vouchers.forgotten());
+            self.vouchers.sufficed = true;
             self.event(Event::MemoryRegained);
         }
         if self.trust == Trust::Sound {
@@ -143,15 +142,22 @@ impl Replica {
             return;
         }
         self.weighed = of;
-        // Who knows that it was forgotten may promise (T3).
-        let incarnation = match incarnation {
-            Incarnation::FORGOTTEN if self.knows_that_it_was_forgotten() => self.config.lives.now,
-            incarnation => incarnation,
-        };
+        // Who knows that it was forgotten may promise (T3). Its state may also tell of an earlier time, that was got over.
+        let is_forgotten = incarnation == Incarnation::FORGOTTEN;
+        let is_latest = self.trust == Trust::Sound || self.applied.index >= as_of;
+        let is_forgiven = is_forgotten && is_latest && self.knows_that_it_was_forgotten();
+        // Who was vouched for since it started knows that other starts were earlier.
+        let is_earlier = incarnation.is_some() && self.vouchers.sufficed;
+        let is_ours = is_forgiven || is_earlier;
+        let incarnation = if is_ours { self.config.lives.now } else { incarnation };
         let known = Known::Settled { incarnation, acknowledged, as_of };
         let trust = self.trust.hear(known, &self.config.lives, last);
         if trust == Trust::Lost {
+            if !is_forgotten {
+                self.forgotten_from = self.forgotten_from.max(Some(as_of.next()));
+            }
             if self.trust != Trust::Lost {
+                self.forgotten_from = self.forgotten_from.max(Some(as_of));
                 self.event(Event::MemoryLost);
             }
             let incarnation = self.config.lives.now;
@@ -178,7 +184,6 @@ impl Replica {
             term: self.raft.hard_state().term,
             last: self.raft.log().last(),
             membership: self.raft.membership().clone(),
-            known: self.state.cluster.incarnation(from),
         };
         self.send(from, Body::Vouch { incarnation, vouch });
     }
@@ -210,12 +215,10 @@ impl Replica {
     pub(super) fn regain_trust(&mut self) {
         let own = self.config.id;
         let is_ours = |life: Incarnation| life.is_some() && life == self.config.lives.now;
-        let knows = |cluster: &crate::cluster::Cluster| {
-            let record = cluster.record(own)?;
-            Some(record.returns || is_ours(cluster.incarnation(own)))
-        };
+        let is_new = self.forgotten_from.is_some_and(|from| self.applied.index >= from);
+        let was_forgotten = is_new && self.knows_that_it_was_forgotten();
         if matches!(self.trust, Trust::Lost | Trust::Vouched)
-            && knows(&self.state.cluster) == Some(true)
+            && (was_forgotten || is_ours(self.state.cluster.incarnation(own)))
         {
             self.trust = Trust::Sound;
             self.raft.regain_vote();

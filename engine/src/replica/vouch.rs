@@ -21,10 +21,9 @@
 //! An answer is asked for under the name of this start, so none is older than what was forgotten.
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 use crate::ids::MemberId;
-use crate::peer::{Incarnation, Vouch};
+use crate::peer::Vouch;
 use crate::raft::Term;
 use crate::raft::membership::Membership;
 use crate::raft::message::{Body, LogEnd};
@@ -38,6 +37,8 @@ pub(super) struct Vouchers {
     words: BTreeMap<MemberId, Vouch>,
     /// The vote that was given on their word: it is not written down, because at the next start they are asked again.
     voted: Option<(Term, MemberId)>,
+    /// This member has promised on their word.
+    pub(super) sufficed: bool,
 }
 
 /// What the others know: nothing that this member may have promised goes beyond it.
@@ -79,11 +80,6 @@ impl Vouchers {
         })
     }
 
-    /// The starts of this member of which the others know, none of them on this disk.
-    pub(super) fn forgotten(&self) -> Vec<Incarnation> {
-        self.words.values().map(|word| word.known).filter(|known| known.is_some()).collect()
-    }
-
     /// Whether a member may be voted for (V3).
     pub(super) fn admit(&self, own: MemberId, from: MemberId, term: Term, body: &Body) -> bool {
         let (Body::PreVote { last } | Body::Vote { last, .. }) = body else { return false };
@@ -109,6 +105,8 @@ impl Vouchers {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
     use crate::raft::Index;
 
@@ -126,8 +124,8 @@ mod tests {
     fn heard(numbers: &[u64], membership: &Membership) -> Vouchers {
         let mut vouchers = Vouchers::default();
         for from in ids(numbers) {
-            let (membership, known) = (membership.clone(), Incarnation(7));
-            vouchers.hear(from, Vouch { term: Term(5), last: place(4, 10), membership, known });
+            let membership = membership.clone();
+            vouchers.hear(from, Vouch { term: Term(5), last: place(4, 10), membership });
         }
         vouchers
     }
@@ -165,12 +163,7 @@ mod tests {
         let mut vouchers = heard(&[2, 3], &Membership::new(ids(&[1, 2, 3])));
         assert!(vouchers.floor(OWN).is_some());
         let joint = Membership::new(ids(&[1, 2, 3])).to(ids(&[1, 4, 5]), []);
-        let word = Vouch {
-            term: Term(5),
-            last: place(4, 11),
-            membership: joint,
-            known: Incarnation::NONE,
-        };
+        let word = Vouch { term: Term(5), last: place(4, 11), membership: joint };
         vouchers.hear(MemberId(3), word);
         assert_eq!(vouchers.floor(OWN), None, "4 and 5 may know more");
     }
