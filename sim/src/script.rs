@@ -17,7 +17,7 @@
 //! disk), `run TIME`, `trace KIND…` (messages, log, events, turns: events but changes of the members, replies), `put WHO KEY VALUE [LEASE]`, `get WHO KEY [serializable]`,
 //! `del WHO KEY`, `grant WHO LEASE TTL`, `keepalive WHO LEASE`, `ttl WHO LEASE`, `compact WHO REVISION`,
 //! `add WHO ID [learner]`, `promote WHO ID`, `remove WHO ID`, `transfer WHO ID`, `members-of WHO`, `join ID` (a member
-//! that others add), `wipe WHO`, `isolate WHO`, `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
+//! that others add), `wipe WHO`, `image WHO` (a copy of its disk), `set-back WHO` (to the copy), `isolate WHO`, `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
 
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -126,6 +126,14 @@ impl Player {
             ["wipe", who] => {
                 let id = member(who)?;
                 self.world()?.wipe(id);
+            }
+            ["image", who] => {
+                let id = member(who)?;
+                self.world()?.take_image(id);
+            }
+            ["set-back", who] => {
+                let id = member(who)?;
+                self.world()?.roll_back(id);
             }
             ["members-of", who] => {
                 let id = member(who)?;
