@@ -10,7 +10,7 @@
 //! Whatever chance decides comes from the seed, so a run can be repeated; only then is its record kept.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cairn_engine::api::Request;
 use cairn_engine::api::etcdserverpb::{PutRequest, RangeRequest};
@@ -33,6 +33,7 @@ use crate::workload::Generator;
 use crate::world::{Observation, Options, World};
 
 mod alarm;
+mod bounds;
 mod clients;
 mod faults;
 mod lives;
@@ -68,6 +69,8 @@ pub struct Run {
     watchers: Vec<WatchClient>,
     streams_opened: u64,
     reading: BTreeMap<StreamId, VecDeque<usize>>,
+    /// Streams whose last response is not the last part of its revision.
+    unfinished: BTreeSet<StreamId>,
     rot: BTreeMap<MemberId, Rot>,
     roster: Roster,
     budget: Budget,
@@ -135,6 +138,7 @@ impl Run {
             watchers: (0..swarm.work.streams).map(|_| WatchClient::default()).collect(),
             streams_opened: 0,
             reading: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
             rot: BTreeMap::new(),
             roster: Roster::new(swarm.members),
             budget: Budget::default(),
@@ -383,6 +387,7 @@ impl Run {
             Alarm::Look => {
                 self.alarm(LOOK_NS, Alarm::Look);
                 self.check_noticed()?;
+                self.check_bounds()?;
                 self.use_recess();
                 let now_ns = self.world.now_ns();
                 if let Some(leader) = self.leases.leader() {

@@ -19,6 +19,8 @@ pub(super) enum Rot {
     Snapshot(Index, u64),
     /// The disk is that of another member, which has this one's.
     Swapped(MemberId),
+    /// It was, and may have been looked at when it was.
+    Returned(MemberId),
 }
 
 impl Run {
@@ -126,7 +128,7 @@ impl Run {
                 self.members().len() > 1
             }
             (
-                Some(Rot::Swapped(other)),
+                Some(Rot::Swapped(other) | Rot::Returned(other)),
                 RecoveryError::Log(RecoverError::Foreign { member: owner, .. }),
             ) => owner == other,
             _ => false,
@@ -145,10 +147,10 @@ impl Run {
             Some(Rot::Log(segment, offset)) => self.world.disk(id).flip(segment, offset),
             Some(Rot::Snapshot(index, offset)) => self.world.disk(id).flip_snapshot(index, offset),
             Some(Rot::Swapped(other)) => {
-                self.rot.remove(&other);
+                self.rot.insert(other, Rot::Returned(id));
                 self.world.swap_disks(id, other);
             }
-            None => {}
+            Some(Rot::Returned(_)) | None => {}
         }
     }
 

@@ -103,6 +103,7 @@ impl Run {
         response: &watch::Response,
     ) -> Result<(), Violation> {
         self.tally.watched += 1;
+        self.check_credit(stream, response)?;
         let Some(reading) = self.reading.get_mut(&stream) else {
             return Ok(()); // It was closed, and the news are on their way.
         };
