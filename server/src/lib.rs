@@ -7,6 +7,7 @@
 //! | [`identity`], [`data`], [`join`] | the ids of members and clusters, as etcd computes them, where they are kept, and how one that joins learns its own |
 //! | [`cli`] | subcommands: what the binary can do beside being a member |
 //! | [`serve`] | a member, from its configuration to its end |
+//! | [`listeners`] | where to listen, and how what is said there is kept secret |
 //! | [`accept`] | a connection: HTTP/2 or HTTP/1.1? |
 //! | [`tls`] | connections that are secured |
 //! | [`grpc`] | etcd's gRPC services |
@@ -31,6 +32,7 @@ pub mod grpc;
 pub mod http1;
 pub mod identity;
 pub mod join;
+pub mod listeners;
 pub mod log;
 pub mod metrics;
 pub mod notices;
