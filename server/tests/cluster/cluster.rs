@@ -70,11 +70,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Three members that begin together.
-    fn start(
-        runtime: Runtime,
-        scheme: &'static str,
-        more: Flags,
-    ) -> Self {
+    fn start(runtime: Runtime, scheme: &'static str, more: Flags) -> Self {
         let places: Vec<Place> = (0..3).map(|_| Place::new()).collect();
         let (members, flags) = (Vec::new(), Vec::new());
         let mut cluster = Self { runtime, members, flags, scheme, more };
