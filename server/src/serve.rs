@@ -371,6 +371,9 @@ async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
     for url in &config.listen_peer_urls {
         tracing::info!(address = url.as_str(), "serving peer traffic");
     }
+    for url in &config.listen_metrics_urls {
+        tracing::info!(address = url.as_str(), "serving metrics");
+    }
     let handle = server.handle();
     let mut pause = POLL_MIN;
     while !handle.leader().is_some() || handle.cluster_version().is_empty() {

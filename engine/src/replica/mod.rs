@@ -24,6 +24,7 @@
 //! | maintenance | answers from what the member knows |
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -471,7 +472,8 @@ impl Replica {
             self.event(Event::Role { role, term, leader });
         }
         let cluster = &self.state.cluster;
-        if *self.cluster_version != *cluster.version() {
+        let has_new_version = *self.cluster_version != *cluster.version();
+        if has_new_version {
             self.cluster_version = Arc::from(cluster.version());
         }
         let publication = Publication {
@@ -485,6 +487,9 @@ impl Replica {
             cluster_version: Arc::clone(&self.cluster_version),
         };
         self.outputs.push_back(Output::Publish(publication));
+        if has_new_version {
+            self.event(Event::ClusterVersion(String::from(&*self.cluster_version)));
+        }
     }
 
     fn event(&mut self, event: Event) {

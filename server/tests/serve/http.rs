@@ -96,7 +96,7 @@ async fn checks_are_made_one_by_one(member: &mut Member) {
 }
 
 async fn versions_are_told(member: &mut Member) {
-    let versions = r#"{"etcdserver":"3.7.0","etcdcluster":"3.7.0","storage":"3.7.0"}"#;
+    let versions = r#"{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0"}"#;
     assert_eq!(get(member, "/version"), found(200, versions));
 }
 
@@ -120,7 +120,7 @@ async fn metrics_have_etcds_names(member: &mut Member) {
         ("etcd_server_quota_backend_bytes", 2_147_483_648.0),
         ("etcd_debugging_mvcc_keys_total", 1.0),
         ("etcd_debugging_mvcc_current_revision", 2.0),
-        (r#"etcd_server_version{server_version="3.7.0"}"#, 1.0),
+        (r#"etcd_server_version{server_version="3.7.3"}"#, 1.0),
         (&format!("grpc_server_started_total{put}"), 1.0),
         (handled, 1.0),
     ] {
