@@ -12,7 +12,7 @@
 //! | [`tls`] | connections that are secured |
 //! | [`grpc`] | etcd's gRPC services |
 //! | `recipes` | Lock and Election: calls that are made of other calls |
-//! | [`web`], [`http1`], `gateway` | HTTP: who may ask; health, version and metrics; the API in JSON |
+//! | [`web`], [`http1`], `debug`, `gateway` | HTTP: who may ask; health, version and metrics; what goes on inside; the API in JSON |
 //! | `peers` | the peer port: links to other members, and whom those ask that join |
 //! | [`context`] | what the connections of a core share |
 //! | [`metrics`], [`notices`] | numbers and lines for operators |
@@ -26,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod data;
+mod debug;
 pub mod flags;
 mod gateway;
 pub mod grpc;

@@ -146,6 +146,7 @@ fn start(config: &Config) -> Result<End, Failed> {
         identity,
         web: web::Settings {
             gateway: config.enable_grpc_gateway,
+            pprof: config.enable_pprof,
             cors: config.cors.clone(),
             host_whitelist: config.host_whitelist.clone(),
         },

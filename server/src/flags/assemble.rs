@@ -111,6 +111,7 @@ pub(super) fn assemble(
             // etcd takes whatever else there is for this.
             _ => MetricsLevel::Basic,
         },
+        enable_pprof: settings.bool("enable-pprof"),
         client_tls: client_tls(settings),
         peer_tls: peer_tls(settings),
         tls,

@@ -104,6 +104,12 @@ pub fn read(
     }
 }
 
+/// The command line of this process, without secrets.
+pub fn arguments() -> Vec<String> {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    command_line::without_secrets(&Vec::from_iter(words))
+}
+
 /// Finds out what counts, and makes a configuration of it.
 fn configure(
     line: CommandLine,

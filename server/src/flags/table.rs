@@ -173,7 +173,7 @@ pub(super) static GROUPS: [Group; 11] = [
     Group { title: "Monitoring", flags: &[
         flag("listen-metrics-urls", Urls, "", Obeyed, "Where to serve only /metrics, /health, /livez and /readyz."),
         flag("metrics", Text, "basic", NotYet("calls are counted, their time is not measured"), "How much to measure: basic, or extensive for how long calls take."),
-        flag("enable-pprof", Bool, "false", WithoutEffect("profiles of Go's runtime are no use here; try perf(1)"), "Whether to serve /debug/pprof/."),
+        flag("enable-pprof", Bool, "false", Obeyed, "Whether /debug/pprof/ answers; it says how to profile Cairn with perf(1)."),
         flag("watch-progress-notify-interval", Duration, "10m", Obeyed, "How often an idle watcher that wants it is told the revision."),
         flag("warning-apply-duration", Duration, "100ms", NotYet("slow requests are not looked for"), "Log what takes longer to apply."),
         flag("warning-unary-request-duration", Duration, "300ms", NotYet("slow requests are not looked for"), "Log unary requests that take longer."),
