@@ -92,3 +92,10 @@ fn seed_2488_what_is_refused_does_not_keep_the_time_out_of_the_log() {
 fn seed_2750_the_jumps_of_two_leaders_add_up() {
     check(2750);
 }
+
+/// A leader's snapshot was on the medium, and the word in the log that it restarts behind it was lost; later entries
+/// followed, and when the snapshot was damaged the one before it seemed to lead up to them.
+#[test]
+fn seed_56_the_log_says_that_it_restarts_behind_a_leaders_snapshot() {
+    check(56);
+}

@@ -439,7 +439,7 @@ impl Replica {
 
     /// What a snapshot covers that a leader sent, in this member's log.
     fn position_of(&self, place: LogEnd) -> Position {
-        Position { index: place.index, term: place.term, ..self.position() }
+        Position { index: place.index, term: place.term, restarts: true, ..self.position() }
     }
 
     /// Lets a leader's snapshot take the place of state and log, if the one that is on the medium now is that.
