@@ -9,6 +9,7 @@
 //!
 //! Whatever chance decides comes from the seed, so a run can be repeated; only then is its record kept.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cairn_engine::api::Request;
@@ -16,11 +17,11 @@ use cairn_engine::api::etcdserverpb::{PutRequest, RangeRequest};
 use cairn_engine::cluster::{Cluster, Record};
 use cairn_engine::event::Halt;
 use cairn_engine::raft::Index;
-use cairn_engine::{MemberId, RequestId, StreamId, Time};
+use cairn_engine::{MemberId, RequestId, StreamId};
 
 use crate::check::answers::Answers;
 use crate::check::history::History;
-use crate::check::leases::Leases;
+use crate::check::leases::{Fastest, Leases};
 use crate::check::watches::Watches;
 use crate::check::{Violation, ensure};
 use crate::clock::Clock;
@@ -60,6 +61,7 @@ pub struct Run {
     answers: Answers,
     watches: Watches,
     leases: Leases,
+    fastest: Fastest,
     /// The last entry of history that the other chapters were shown.
     entries_seen: Index,
     questions: BTreeMap<RequestId, Question>,
@@ -129,6 +131,7 @@ impl Run {
             answers: Answers::default(),
             watches: Watches::default(),
             leases: Leases::default(),
+            fastest: Fastest::default(),
             entries_seen: Index(0),
             questions: BTreeMap::new(),
             questions_asked: 0,
@@ -353,9 +356,11 @@ impl Run {
         }
     }
 
-    fn clocks(&self) -> BTreeMap<MemberId, Time> {
+    /// The most that can have passed on the cluster's clock.
+    fn fastest_time(&mut self) -> Duration {
         let now_ns = self.world.now_ns();
-        self.world.members().map(|id| (id, self.world.clock(id).read(now_ns))).collect()
+        let shows = |id| (id, self.world.clock(id).read(now_ns));
+        self.fastest.read(self.world.members().map(shows).collect())
     }
 
     fn alarm(&mut self, after_ns: u64, alarm: Alarm) {

@@ -17,7 +17,7 @@
 //! disk), `run TIME`, `trace KIND…` (messages, log, events, turns: events but changes of the members, replies), `put WHO KEY VALUE [LEASE]`, `get WHO KEY [serializable]`,
 //! `del WHO KEY`, `grant WHO LEASE TTL`, `keepalive WHO LEASE`, `ttl WHO LEASE`, `compact WHO REVISION`,
 //! `add WHO ID [learner]`, `promote WHO ID`, `remove WHO ID`, `transfer WHO ID`, `members-of WHO`, `join ID` (a member
-//! that others add), `wipe WHO`, `image WHO` (a copy of its disk), `set-back WHO` (to the copy), `isolate WHO`, `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
+//! that others add), `wipe WHO`, `image WHO` (a copy of its disk), `set-back WHO` (to the copy), `isolate WHO`, `until WHO leads`, `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
 
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -33,12 +33,16 @@ use cairn_engine::cluster::Wish;
 use cairn_engine::config::{Limits, Lives, Member};
 use cairn_engine::event::Event;
 use cairn_engine::peer;
+use cairn_engine::raft::RoleName;
 use cairn_engine::wal::SegmentSeq;
-use cairn_engine::{ClusterId, Config, LeaseId, MemberId, RequestId, ShardId};
+use cairn_engine::{ClusterId, Config, LeaseId, MemberId, Replica, RequestId, ShardId};
 
 use crate::clock::Clock;
 use crate::disk::Torn;
 use crate::world::{Delays, Observation, Options, World};
+
+/// How long [`Player::run_until_leads`] waits.
+const PATIENCE: &str = "30s";
 
 /// Runs a script and returns it with the output that came out this time.
 ///
@@ -103,6 +107,7 @@ impl Player {
                 self.world()?.stall_disk(id, time);
             }
             ["run", time] => self.run(time, out)?,
+            ["until", who, "leads"] => self.run_until_leads(member(who)?, out)?,
             ["trace", kinds @ ..] => {
                 self.traced = kinds.iter().map(|kind| (*kind).to_owned()).collect();
                 if self.traced.contains("events") {
@@ -224,6 +229,19 @@ impl Player {
             self.report(out)?;
         }
         self.world()?.run_until(until);
+        Ok(())
+    }
+
+    fn run_until_leads(&mut self, id: MemberId, out: &mut String) -> Result<(), String> {
+        let until = self.world()?.now_ns() + nanos(PATIENCE)?;
+        let leads = |replica: &Replica| replica.status().role == RoleName::Leader;
+        while !self.world()?.replica(id).is_some_and(leads) {
+            if self.world()?.next_ns().is_none_or(|next| next > until) {
+                return Err(format!("it does not within {PATIENCE}"));
+            }
+            self.world()?.step();
+            self.report(out)?;
+        }
         Ok(())
     }
 

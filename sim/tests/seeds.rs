@@ -86,3 +86,9 @@ fn seed_1348_what_was_forgiven_once_is_not_forgiven_twice() {
 fn seed_2488_what_is_refused_does_not_keep_the_time_out_of_the_log() {
     check(2488);
 }
+
+/// A wrong accusation: the clock of one leader jumped, and then that of the next.
+#[test]
+fn seed_2750_the_jumps_of_two_leaders_add_up() {
+    check(2750);
+}

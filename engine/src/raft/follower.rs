@@ -39,6 +39,11 @@ impl Follower {
         }
     }
 
+    /// Somebody else asks for votes already.
+    pub(super) fn let_pass(&mut self, core: &mut Core, now: Time) {
+        self.deadline = self.deadline.max(now + core.random_patience());
+    }
+
     /// The leader was not heard for an election timeout.
     ///
     /// Learners never stand for election, nor does who will not vote any more. They ask all the same, and do not listen

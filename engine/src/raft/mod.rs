@@ -341,10 +341,7 @@ impl Raft {
         }
         match message.body {
             // These speak about a term that has not begun; nobody enters it for them (thesis §9.6).
-            Body::PreVote { last } => {
-                let hears_leader = self.hears_leader(now);
-                return self.core.answer_pre_vote(&message, last, hears_leader);
-            }
+            Body::PreVote { last } => return self.answer_pre_vote(now, &message, last),
             Body::PreVoteReply { granted: true, .. } => return self.count_pre_vote(now, &message),
             // Leader stickiness (thesis §4.2.3): who hears a leader ignores those who do not.
             Body::Vote { takeover: false, .. }
@@ -380,6 +377,22 @@ impl Raft {
             Role::Leader(leader) => leader.step(&mut self.core, now, &message),
         };
         self.enter(now, next);
+    }
+
+    /// Says whether this member would vote for the sender. If so, and it was about to ask for votes itself, it makes room:
+    /// of two who ask at once each would vote for itself, and neither win.
+    fn answer_pre_vote(&mut self, now: Time, message: &Message, last: LogEnd) {
+        let hears_leader = self.hears_leader(now);
+        if !self.core.answer_pre_vote(message, last, hears_leader) {
+            return;
+        }
+        match &mut self.role {
+            Role::Follower(follower) => follower.let_pass(&mut self.core, now),
+            Role::PreCandidate(_) if message.from > self.core.config.id => {
+                self.enter(now, Next::Follow { leader: MemberId::NONE });
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {}
+        }
     }
 
     /// A granted pre-vote carries the term that would begin.

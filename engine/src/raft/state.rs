@@ -121,13 +121,19 @@ impl Core {
         self.outbox.push_back(Outgoing { message, after_durable: true });
     }
 
-    /// Says whether this member would vote for the sender, who has entered no new term yet.
-    pub(super) fn answer_pre_vote(&mut self, message: &Message, last: LogEnd, hears_leader: bool) {
+    /// Says whether this member would vote for the sender, who has entered no new term yet; returns it, too.
+    pub(super) fn answer_pre_vote(
+        &mut self,
+        message: &Message,
+        last: LogEnd,
+        hears_leader: bool,
+    ) -> bool {
         let granted =
             message.term > self.term() && !hears_leader && last.is_as_new_as(self.log.last());
         let term = if granted { message.term } else { self.term() };
         let committed = self.committed();
         self.send(message.from, term, Body::PreVoteReply { granted, committed });
+        granted
     }
 
     /// The place up to which the log is known to be committed.

@@ -25,6 +25,7 @@
 //! | maintenance | answers from what the member knows |
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -484,7 +485,8 @@ impl Replica {
             self.event(Event::Role { role, term, leader });
         }
         let cluster = &self.state.cluster;
-        if *self.cluster_version != *cluster.version() {
+        let has_new_version = *self.cluster_version != *cluster.version();
+        if has_new_version {
             self.cluster_version = Arc::from(cluster.version());
         }
         let publication = Publication {
@@ -498,6 +500,9 @@ impl Replica {
             cluster_version: Arc::clone(&self.cluster_version),
         };
         self.outputs.push_back(Output::Publish(publication));
+        if has_new_version {
+            self.event(Event::ClusterVersion(String::from(&*self.cluster_version)));
+        }
     }
 
     fn event(&mut self, event: Event) {

@@ -102,14 +102,14 @@ impl Run {
         self.read_log(id)?;
         let is_first = self.history.applied(id) == Index(0);
         self.history.published(id, publication)?;
-        let clocks = self.clocks();
+        let now = self.fastest_time();
         let mut members = false;
         while self.entries_seen < self.history.last() {
             self.entries_seen = self.entries_seen.next();
             let entry = self.history.get(self.entries_seen).expect("history has no gap");
             self.tally.expired += u64::try_from(entry.ended.len()).expect("64 bits");
             self.answers.committed(self.entries_seen, entry)?;
-            self.leases.committed(self.entries_seen, entry, &clocks)?;
+            self.leases.committed(self.entries_seen, entry, now)?;
             if matches!(entry.command, Some(Command::Members(_))) {
                 self.tally.changes += 1;
                 members = true;
