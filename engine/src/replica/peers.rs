@@ -39,7 +39,11 @@ impl Replica {
         if self.state.cluster.is_removed(from) {
             return self.send(from, Body::Removed);
         }
+        // What strangers answer counts for nothing. Who leads may have been added without this member having heard of it.
+        let counts = from == self.raft.leader() || self.raft.membership().contains(from);
         match body {
+            Body::Refused { .. } | Body::ReadIndexAnswer { .. } | Body::Digest { .. }
+                if !counts => {}
             Body::Raft { term, body } => self.hear_raft(from, known, term, body),
             Body::Propose { term, incarnation, proposals } => {
                 self.hear_proposals(from, term, incarnation, proposals);
