@@ -99,3 +99,9 @@ fn seed_2750_the_jumps_of_two_leaders_add_up() {
 fn seed_56_the_log_says_that_it_restarts_behind_a_leaders_snapshot() {
     check(56);
 }
+
+/// A member that was forgotten while it was down took the news for a new loss.
+#[test]
+fn seed_328_who_was_forgotten_waits_until_its_log_says_so() {
+    check(328);
+}

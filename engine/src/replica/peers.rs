@@ -157,7 +157,11 @@ impl Replica {
         // Who knows that it was forgotten may promise (T3). Its state may also tell of an earlier time, that was got over.
         let is_forgotten = incarnation == Incarnation::FORGOTTEN;
         let is_latest = self.trust == Trust::Sound || self.applied.index >= as_of;
-        let is_forgiven = is_forgotten && is_latest && self.knows_that_it_was_forgotten();
+        if is_forgotten && !is_latest {
+            self.forgotten_from = self.forgotten_from.or(Some(as_of));
+            return;
+        }
+        let is_forgiven = is_forgotten && self.knows_that_it_was_forgotten();
         // Who was vouched for since it started knows that other starts were earlier.
         let is_earlier = incarnation.is_some() && self.vouchers.sufficed;
         let is_ours = is_forgiven || is_earlier;
@@ -165,11 +169,9 @@ impl Replica {
         let known = Known::Settled { incarnation, acknowledged, as_of };
         let trust = self.trust.hear(known, &self.config.lives, last);
         if trust == Trust::Lost {
-            if !is_forgotten {
-                self.forgotten_from = self.forgotten_from.max(Some(as_of.next()));
-            }
+            let from = if is_forgotten { as_of } else { as_of.next() };
+            self.forgotten_from = self.forgotten_from.max(Some(from));
             if self.trust != Trust::Lost {
-                self.forgotten_from = self.forgotten_from.max(Some(as_of));
                 self.event(Event::MemoryLost);
             }
             let incarnation = self.config.lives.now;
@@ -229,7 +231,7 @@ impl Replica {
         let is_ours = |life: Incarnation| life.is_some() && life == self.config.lives.now;
         let is_new = self.forgotten_from.is_some_and(|from| self.applied.index >= from);
         let was_forgotten = is_new && self.knows_that_it_was_forgotten();
-        if matches!(self.trust, Trust::Lost | Trust::Vouched)
+        if self.trust != Trust::Sound
             && (was_forgotten || is_ours(self.state.cluster.incarnation(own)))
         {
             self.trust = Trust::Sound;
