@@ -105,3 +105,9 @@ fn seed_56_the_log_says_that_it_restarts_behind_a_leaders_snapshot() {
 fn seed_328_who_was_forgotten_waits_until_its_log_says_so() {
     check(328);
 }
+
+/// A disk was set back within one life; the others vouched, and so the leader was not told to forget what it knew.
+#[test]
+fn seed_695_who_is_vouched_for_still_tells_the_leader_that_it_forgot() {
+    check(695);
+}

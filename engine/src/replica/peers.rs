@@ -167,12 +167,15 @@ impl Replica {
         let is_ours = is_forgiven || is_earlier;
         let incarnation = if is_ours { self.config.lives.now } else { incarnation };
         let known = Known::Settled { incarnation, acknowledged, as_of };
-        let trust = self.trust.hear(known, &self.config.lives, last);
+        let mut trust = self.trust.hear(known, &self.config.lives, last);
         if trust == Trust::Lost {
             let from = if is_forgotten { as_of } else { as_of.next() };
             self.forgotten_from = self.forgotten_from.max(Some(from));
-            if self.trust != Trust::Lost {
-                self.event(Event::MemoryLost);
+            match self.trust {
+                Trust::Sound | Trust::Blank => self.event(Event::MemoryLost),
+                // What the others told holds all the same; only this leader has to forget, too.
+                Trust::Vouched => trust = Trust::Vouched,
+                Trust::Lost => {}
             }
             let incarnation = self.config.lives.now;
             self.send(leader, Body::Forgot { incarnation });
