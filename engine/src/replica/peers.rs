@@ -244,11 +244,14 @@ impl Replica {
 
     /// A member says that it has lost its memory.
     fn hear_forgot(&mut self, from: MemberId, incarnation: Incarnation) {
-        if self.leading.is_none() || self.state.cluster.incarnation(from) == incarnation {
+        if self.leading.is_none() {
             return;
         }
+        // What a start before this one acknowledged may be forgotten also when this one is known already.
         self.raft.forget(self.now, from);
-        self.members.note_forgotten(from, incarnation);
+        if self.state.cluster.incarnation(from) != incarnation {
+            self.members.note_forgotten(from, incarnation);
+        }
     }
 
     /// Takes what a member passes on, at the leader of the term that it speaks of.
