@@ -43,7 +43,6 @@ pub mod tls;
 pub mod version;
 pub mod web;
 
-mod peer_metrics;
 mod peers;
 
 #[cfg(test)]

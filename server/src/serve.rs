@@ -120,6 +120,8 @@ fn start(config: &Config) -> Result<End, Failed> {
             .quota_backend_bytes
             .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         runtime: selected.kind.to_string(),
+        level: config.metrics,
+        features: config.feature_gates.clone(),
         peers: Arc::clone(&peer_counters),
     }));
     let counters = Arc::new(Counters::default());
@@ -141,6 +143,7 @@ fn start(config: &Config) -> Result<End, Failed> {
             streams_max: config.max_concurrent_streams,
             keep_alive: config.grpc_keepalive,
             election_timeout: config.election_timeout,
+            slow_request: config.warning_unary_request_duration,
         },
         config: Arc::new(config.clone()),
         identity,

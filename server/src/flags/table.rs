@@ -91,7 +91,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("max-txn-ops", Unsigned, "128", Obeyed, "Operations in a transaction."),
         flag("max-request-bytes", Unsigned, "1572864", Obeyed, "Bytes of a request."),
         flag("max-concurrent-streams", Unsigned32, "4294967295", Obeyed, "Streams of one connection."),
-        flag("grpc-keepalive-min-time", Duration, "5s", NotYet("clients may ping as they like, short of a flood"), "A client that pings more often loses its connection."),
+        flag("grpc-keepalive-min-time", Duration, "5s", WithoutEffect("clients may ping as they like, short of a flood"), "A client that pings more often loses its connection."),
         flag("grpc-keepalive-interval", Duration, "2h", Obeyed, "A client is pinged after so long without a word; 0: never."),
         flag("grpc-keepalive-timeout", Duration, "20s", Obeyed, "And loses its connection after so long without an answer."),
         flag("socket-reuse-port", Bool, "false", WithoutEffect("a port is shared by the cores of this process, never with another process"), "Whether to set SO_REUSEPORT."),
@@ -172,11 +172,11 @@ pub(super) static GROUPS: [Group; 11] = [
     ] },
     Group { title: "Monitoring", flags: &[
         flag("listen-metrics-urls", Urls, "", Obeyed, "Where to serve only /metrics, /health, /livez and /readyz."),
-        flag("metrics", Text, "basic", NotYet("calls are counted, their time is not measured"), "How much to measure: basic, or extensive for how long calls take."),
+        flag("metrics", Text, "basic", Obeyed, "How much to measure: basic, or extensive for how long calls take."),
         flag("enable-pprof", Bool, "false", Obeyed, "Whether /debug/pprof/ answers; it says how to profile Cairn with perf(1)."),
         flag("watch-progress-notify-interval", Duration, "10m", Obeyed, "How often an idle watcher that wants it is told the revision."),
-        flag("warning-apply-duration", Duration, "100ms", NotYet("slow requests are not looked for"), "Log what takes longer to apply."),
-        flag("warning-unary-request-duration", Duration, "300ms", NotYet("slow requests are not looked for"), "Log unary requests that take longer."),
+        flag("warning-apply-duration", Duration, "100ms", WithoutEffect("applying an entry waits for nothing; see --warning-unary-request-duration"), "Log what takes longer to apply."),
+        flag("warning-unary-request-duration", Duration, "300ms", Obeyed, "Log unary requests that take longer."),
         flag("corrupt-check-time", Duration, "0s", WithoutEffect(DIGESTS), "How often members compare all data; 0: never."),
         flag("compact-hash-check-time", Duration, "1m", WithoutEffect(DIGESTS), "How often hashes of compactions are compared."),
         flag("compaction-batch-limit", Signed, "1000", WithoutEffect(COMPACTION), "Revisions that a compaction deletes at once."),
@@ -201,7 +201,7 @@ pub(super) static GROUPS: [Group; 11] = [
     ] },
     Group { title: "Unsafe", flags: &[
         flag("force-new-cluster", Bool, "false", Obeyed, "Forget all other members: what only they had is lost."),
-        flag("unsafe-no-fsync", Bool, "false", NotYet("every write waits for the disk"), "Do not wait for the disk: a power failure loses what was promised."),
+        flag("unsafe-no-fsync", Bool, "false", WithoutEffect("every write waits for the disk all the same; where that is too slow and loss does not matter, put the data directory on a tmpfs"), "Do not wait for the disk: a power failure loses what was promised."),
     ] },
     Group { title: "Only in Cairn", flags: &[
         flag("cores", Unsigned, "0", Obeyed, "Cores to use; 0: all, but one where there are only two."),

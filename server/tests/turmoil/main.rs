@@ -26,6 +26,8 @@ use cairn_io::pulse::Counters;
 use cairn_io::runtime::Runtime;
 use cairn_server::accept::{self, Face};
 use cairn_server::config::KeepAlive;
+use cairn_server::config::MetricsLevel;
+use cairn_server::config::gates::FeatureGates;
 use cairn_server::context::{Context, Limits};
 use cairn_server::metrics::{Facts, Metrics};
 use client::Client;
@@ -182,6 +184,7 @@ async fn member() -> client::Result<()> {
             timeout: Duration::from_secs(2),
         },
         election_timeout: Duration::from_secs(1),
+        slow_request: Duration::from_secs(1),
     };
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let (_stop, stopping) = tokio::sync::watch::channel(false);
@@ -192,6 +195,8 @@ async fn member() -> client::Result<()> {
             quota_bytes: 0,
             runtime: "turmoil".to_owned(),
             peers: Arc::default(),
+            level: MetricsLevel::Basic,
+            features: FeatureGates::default(),
         }));
         let counters = Arc::new(Counters::default());
         let server = Context::<Simulated>::new(handle, limits, metrics, counters, stopping);
