@@ -147,7 +147,7 @@ impl Client {
         let mut text = String::new();
         body.take(REFUSAL_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
         let told: Value = serde_json::from_str(&text).unwrap_or_default();
-        let message = told["message"].as_str().unwrap_or(text.trim()).to_owned();
+        let message = told["message"].as_str().unwrap_or_else(|| text.trim()).to_owned();
         Err(Unanswered::Refused(message))
     }
 

@@ -12,18 +12,16 @@ pub(crate) fn add_to(command: Command) -> Command {
     for group in &GROUPS {
         for flag in group.flags.iter().filter(|flag| flag.treatment == Treatment::Obeyed) {
             let arg = Arg::new(flag.name).long(flag.name).help(flag.help).help_heading(group.title);
-            let arg = match flag.kind {
-                Kind::Bool => arg.action(ArgAction::SetTrue),
-                Kind::Choice(choices) => {
-                    arg.value_name("CHOICE").value_parser(PossibleValuesParser::new(choices))
-                }
-                _ if flag.name.ends_with("-file") => {
-                    arg.value_name("FILE").value_hint(ValueHint::FilePath)
-                }
-                _ if flag.name.ends_with("-dir") => {
-                    arg.value_name("DIR").value_hint(ValueHint::DirPath)
-                }
-                _ => arg.value_name("VALUE"),
+            let arg = if flag.kind == Kind::Bool {
+                arg.action(ArgAction::SetTrue)
+            } else if let Kind::Choice(choices) = flag.kind {
+                arg.value_name("CHOICE").value_parser(PossibleValuesParser::new(choices))
+            } else if flag.name.ends_with("-file") {
+                arg.value_name("FILE").value_hint(ValueHint::FilePath)
+            } else if flag.name.ends_with("-dir") {
+                arg.value_name("DIR").value_hint(ValueHint::DirPath)
+            } else {
+                arg.value_name("VALUE")
             };
             let is_shown = !flag.default.is_empty() && flag.kind != Kind::Bool;
             command = command.arg(if is_shown { arg.default_value(flag.default) } else { arg });

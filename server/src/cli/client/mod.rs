@@ -23,7 +23,7 @@ use crate::gateway_client::{Client, Files, Unanswered, client_tls};
 /// Whom to ask, and how to show it.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Common {
-    /// Members to ask, with commas; the first that can be reached is asked [variable: ETCDCTL_ENDPOINTS]
+    /// Members to ask, with commas; the first that can be reached is asked [variable: `ETCDCTL_ENDPOINTS`]
     #[arg(long, value_delimiter = ',', value_name = "URLS")]
     endpoints: Vec<String>,
     /// Who may have signed the members' certificates
