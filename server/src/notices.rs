@@ -181,6 +181,10 @@ impl Notices {
                 "this disk is not the one that made this member's promises: it learns and does not vote until it has \
                  caught up"
             ),
+            Event::MemoryRegained => tracing::info!(
+                local_member_id = %self.member,
+                "the other members have told what this one may have promised, and it has caught up with that"
+            ),
             Event::MemberForgotten(member) => tracing::warn!(
                 remote_peer_id = %member,
                 "a member's disk is not the one that made its promises: it learns and does not vote until it has \

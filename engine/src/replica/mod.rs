@@ -18,6 +18,7 @@
 //! | reads | who waits for a read index |
 //! | members | changes of the members, and who this one is |
 //! | trust | whether this member may promise anything |
+//! | vouch | what it may promise on the word of the others |
 //! | sender, installer | snapshots on their way to peers, and from the leader |
 //! | digests | whether states are the same |
 //! | compactor, snapshotter | long work in slices |
@@ -65,6 +66,7 @@ mod requests;
 mod sender;
 mod snapshotter;
 mod trust;
+mod vouch;
 
 use compactor::Compactor;
 use digests::Digests;
@@ -76,6 +78,7 @@ use reads::Reads;
 use sender::Sender;
 use snapshotter::Snapshotter;
 use trust::Trust;
+use vouch::Vouchers;
 
 pub use maintenance::ReplicaStatus;
 
@@ -99,6 +102,12 @@ pub struct Replica {
     keeper: Keeper,
     members: Members,
     trust: Trust,
+    vouchers: Vouchers,
+    /// The term of the leader, and the entry, as of which it last told what it knows of this member; before that, the end
+    /// of what this member knows.
+    weighed: (Term, Index),
+    /// From which entry on the state tells, if it does, that the cluster has got over what this member forgot.
+    forgotten_from: Option<Index>,
     sender: Sender,
     installer: Installer,
     digests: Digests,
@@ -182,11 +191,16 @@ impl Replica {
         let commit = if config.force_new_cluster { last.0 } else { log.hard_state.commit };
         log.hard_state.commit = commit.clamp(applied.index, last.0);
         let hard_state = log.hard_state;
-        let wal = Writer::new(wal_config, &log, last, rng.fork());
+        let mut wal = Writer::new(wal_config, &log, last, rng.fork());
+        if newest.restarts && entries.is_empty() {
+            // Perhaps the log does not say so yet, and what it says may not be taken for what leads up to the snapshot.
+            wal.restart(newest.index, newest.term);
+        }
         let membership = state.cluster.membership().clone();
         // One that never promised anything may remember a term, and knows whether it may promise no better (T4).
         let is_empty = last.0 == Index(0) && !hard_state.vote.is_some();
         let blank = is_empty || hard_state.vote == raft::FORFEITED;
+        let weighed = (hard_state.term, hard_state.commit);
         let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);
         if config.force_new_cluster {
@@ -214,6 +228,9 @@ impl Replica {
             keeper: Keeper::default(),
             members: Members::default(),
             trust: if blank && !alone { Trust::Blank } else { Trust::Sound },
+            vouchers: Vouchers::default(),
+            weighed,
+            forgotten_from: None,
             sender: Sender::default(),
             installer: Installer::default(),
             digests: Digests::default(),
@@ -427,6 +444,7 @@ impl Replica {
             log_start: self.wal.start_of(self.applied.index),
             log_promise: self.wal.durable(),
             vote: (self.raft.hard_state().term, self.raft.hard_state().vote),
+            restarts: false,
         }
     }
 
