@@ -117,3 +117,9 @@ fn seed_695_who_is_vouched_for_still_tells_the_leader_that_it_forgot() {
 fn seed_10_a_start_that_was_forgotten_again_is_published_again() {
     check(10);
 }
+
+/// A snapshot from before the news that a member was forgotten still knew it.
+#[test]
+fn seed_1121_what_was_before_the_news_does_not_answer_it() {
+    check(1121);
+}

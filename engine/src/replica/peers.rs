@@ -231,12 +231,14 @@ impl Replica {
     /// Promises again if the log says that this member was forgotten, or knows it as it is (T3).
     pub(super) fn regain_trust(&mut self) {
         let own = self.config.id;
-        let is_ours = |life: Incarnation| life.is_some() && life == self.config.lives.now;
-        let is_new = self.forgotten_from.is_some_and(|from| self.applied.index >= from);
-        let was_forgotten = is_new && self.knows_that_it_was_forgotten();
-        if self.trust != Trust::Sound
-            && (was_forgotten || is_ours(self.state.cluster.incarnation(own)))
-        {
+        // A state from before the news tells of what was before it.
+        if self.forgotten_from.is_some_and(|from| self.applied.index < from) {
+            return;
+        }
+        let life = self.state.cluster.incarnation(own);
+        let is_ours = life.is_some() && life == self.config.lives.now;
+        let was_forgotten = self.forgotten_from.is_some() && self.knows_that_it_was_forgotten();
+        if self.trust != Trust::Sound && (was_forgotten || is_ours) {
             self.trust = Trust::Sound;
             self.raft.regain_vote();
         }
