@@ -8,6 +8,7 @@ use crate::check::Violation;
 use crate::exhaust::state::Action;
 use crate::exhaust::{self, Scope};
 use crate::fleet::{self, Fleet, Report};
+use crate::minimize::minimize;
 use crate::mutants::Mutants;
 use crate::run::tally::Tally;
 
@@ -27,6 +28,15 @@ pub enum Command {
     Fleet(Extent),
     /// Look at every state of agreement alone that a few steps can reach
     Check(Bounds),
+    /// Make a seed that fails smaller
+    Minimize {
+        /// Which
+        #[arg(long)]
+        seed: u64,
+        /// How many runs it may take
+        #[arg(long, default_value_t = 1000)]
+        runs: usize,
+    },
     /// Plant bugs in a copy of the source, and see what finds them
     Mutants(Mutants),
     /// Take random steps through agreement alone, from one seed after another
@@ -130,6 +140,7 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
             Ok(verdict(&report))
         }
         Command::Check(ref bounds) => check(bounds, out),
+        Command::Minimize { seed, runs } => Ok(verdict(&minimize(seed, runs, out)?)),
         Command::Mutants(ref mutants) => {
             Ok(if mutants.run(out)? == 0 { Verdict::Holds } else { Verdict::Fails })
         }

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Instant;
 
 use crate::check::Violation;
-use crate::run::Run;
 use crate::run::tally::Tally;
+use crate::run::{Plan, Run};
 use crate::swarm::Swarm;
 
 /// What became of a seed.
@@ -71,8 +71,14 @@ pub fn name_seed_in_panics() {
 
 /// Runs one seed, and keeps the last lines of what happens.
 pub fn run_keeping(seed: u64, lines_max: usize) -> Report {
+    run_plan(&Plan::of(seed), lines_max)
+}
+
+/// Runs a plan, and keeps the last lines of what happens.
+pub fn run_plan(plan: &Plan, lines_max: usize) -> Report {
+    let seed = plan.seed;
     SEED.set(Some(seed));
-    let mut run = Run::new(seed, lines_max);
+    let mut run = Run::new(plan.clone(), lines_max);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| run.play()));
     let outcome = outcome.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
