@@ -37,6 +37,7 @@ mod bounds;
 mod clients;
 mod faults;
 mod lives;
+pub mod marks;
 mod members;
 pub mod tally;
 mod watchers;
@@ -45,6 +46,7 @@ use alarm::Alarm;
 use clients::Question;
 use faults::Rot;
 use lives::Chores;
+use marks::Marks;
 use members::Roster;
 use tally::Tally;
 use watchers::WatchClient;
@@ -100,6 +102,7 @@ pub struct Run {
     /// What happened, for whoever wants to know.
     pub trace: Trace,
     tally: Tally,
+    marks: Marks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +170,7 @@ impl Run {
             chores: BTreeMap::new(),
             trace: Trace::keeping(lines_max),
             tally: Tally::default(),
+            marks: Marks::new(),
             swarm,
             skipped,
             world,
@@ -188,6 +192,11 @@ impl Run {
         self.calm()?;
         self.leave_alone()?;
         self.rest()
+    }
+
+    /// The rare states that were seen so far.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// What was done so far, in numbers.

@@ -48,6 +48,7 @@ impl Run {
         if self.skipped.contains(&(self.tally.faults - 1)) {
             return;
         }
+        self.mark_fault(fault, id);
         let now_ns = self.world.now_ns();
         self.trace.note(now_ns, || format!("fault {fault:?} for member {}", id.0));
         let torn = *self.random.pick(&[
