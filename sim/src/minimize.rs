@@ -154,13 +154,13 @@ fn simpler(plan: &Plan, place: usize) -> Option<Plan> {
         less(&|plan| plan.swarm.shards = 1);
     }
     // Each of these is tried at its least, at half, and, if it is small, at one less.
-    let numbers: [(u64, u64, &dyn Fn(&mut Plan, u64)); 6] = [
-        (swarm.members, 1, &|plan, members| plan.swarm.members = members),
-        (swarm.work.streams, 0, &|plan, streams| plan.swarm.work.streams = streams),
-        (swarm.work.clients, 1, &|plan, clients| plan.swarm.work.clients = clients),
-        (swarm.work.keys, 1, &|plan, keys| plan.swarm.work.keys = keys),
-        (swarm.work.value_bytes_max, 1, &|plan, bytes| plan.swarm.work.value_bytes_max = bytes),
-        (swarm.span_ns, SPAN_NS_MIN, &|plan, span| plan.swarm.span_ns = span),
+    let numbers: [(u64, u64, Set); 6] = [
+        (swarm.members, 1, |plan, members| plan.swarm.members = members),
+        (swarm.work.streams, 0, |plan, streams| plan.swarm.work.streams = streams),
+        (swarm.work.clients, 1, |plan, clients| plan.swarm.work.clients = clients),
+        (swarm.work.keys, 1, |plan, keys| plan.swarm.work.keys = keys),
+        (swarm.work.value_bytes_max, 1, |plan, bytes| plan.swarm.work.value_bytes_max = bytes),
+        (swarm.span_ns, SPAN_NS_MIN, |plan, span| plan.swarm.span_ns = span),
     ];
     for (now, least, set) in numbers {
         let mut tried = vec![least, now.midpoint(least)];
@@ -175,6 +175,9 @@ fn simpler(plan: &Plan, place: usize) -> Option<Plan> {
     }
     all.into_iter().nth(place)
 }
+
+/// Sets a number of a plan.
+type Set = fn(&mut Plan, u64);
 
 /// Of numbers up to here, one less is worth a try.
 const SMALL: u64 = 16;
