@@ -158,14 +158,15 @@ impl Replica {
             self.voteless_from.get_or_insert(word.as_of);
         }
         let is_forgotten = word.incarnation == Incarnation::FORGOTTEN;
-        let is_ours = if is_forgotten {
-            self.voteless_from.is_some() || self.knows_that_it_was_forgotten()
-        } else {
-            // Who was vouched for since it started knows that other starts were earlier.
-            self.vouchers.sufficed
-                || word.incarnation == now
-                || self.config.lives.before.contains(&word.incarnation)
-        };
+        // Who knows how it came to promise since it started, knows that other starts were earlier.
+        let is_ours = self.voteless_from.is_some()
+            || if is_forgotten {
+                self.knows_that_it_was_forgotten()
+            } else {
+                self.vouchers.sufficed
+                    || word.incarnation == now
+                    || self.config.lives.before.contains(&word.incarnation)
+            };
         let mut trust = self.trust.hear(word, is_ours, word.incarnation == now, last);
         if trust == Trust::Lost {
             let is_new = word.acknowledged > last || !is_forgotten && !is_ours;
