@@ -158,15 +158,13 @@ impl Replica {
             self.voteless_from.get_or_insert(word.as_of);
         }
         let is_forgotten = word.incarnation == Incarnation::FORGOTTEN;
+        let was_here =
+            word.incarnation == now || self.config.lives.before.contains(&word.incarnation);
         // Who knows how it came to promise since it started, knows that other starts were earlier.
-        let is_ours = self.voteless_from.is_some()
-            || if is_forgotten {
-                self.knows_that_it_was_forgotten()
-            } else {
-                self.vouchers.sufficed
-                    || word.incarnation == now
-                    || self.config.lives.before.contains(&word.incarnation)
-            };
+        let was_earlier = self.voteless_from.is_some()
+            || self.vouchers.sufficed
+            || is_forgotten && self.knows_that_it_was_forgotten();
+        let is_ours = was_here || self.trust == Trust::Sound && was_earlier;
         let mut trust = self.trust.hear(word, is_ours, word.incarnation == now, last);
         if trust == Trust::Lost {
             let is_new = word.acknowledged > last || !is_forgotten && !is_ours;

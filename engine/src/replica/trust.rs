@@ -62,7 +62,7 @@ impl Trust {
             // This disk has not even what was acknowledged to this leader.
             _ if word.acknowledged > last => Self::Lost,
             Self::Sound if never_heard || is_ours => Self::Sound,
-            Self::Blank if never_heard && word.acknowledged == Index(0) => Self::Sound,
+            Self::Blank if never_heard && word.acknowledged == Index(0) || is_ours => Self::Sound,
             // Only who is sound makes itself known.
             Self::Lost | Self::Vouched if is_now => Self::Sound,
             Self::Sound | Self::Blank | Self::Lost | Self::Vouched => Self::Lost,
@@ -144,7 +144,8 @@ mod tests {
             (Sound, (7, 11), Lost),
             (Blank, (0, 0), Sound),
             (Blank, (0, 3), Lost),
-            (Blank, (5, 0), Lost),
+            (Blank, (5, 0), Sound),
+            (Blank, (5, 11), Lost),
             (Blank, (8, 0), Lost),
             (Lost, (0, 0), Lost),
             (Lost, (5, 0), Lost),
