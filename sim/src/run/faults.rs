@@ -63,7 +63,7 @@ impl Run {
         self.leases.disturbed(now_ns + while_ns);
         match fault {
             Fault::Wipe => self.wipe(id, torn),
-            Fault::Image => self.world.take_image(id),
+            Fault::Image => self.copy_disk(id),
             Fault::RollBack => self.begin_recess(),
             Fault::Swap => self.swap(id, torn),
             Fault::Crash => self.world.crash(id, torn),

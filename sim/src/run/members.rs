@@ -283,13 +283,22 @@ impl Run {
         if able.is_empty() {
             // What a copy does not know is that its member has started since.
             let id = *self.random.pick(&fair);
-            self.world.take_image(id);
+            self.copy_disk(id);
             self.world.crash(id, Torn::Nothing);
             self.world.start(id);
             return;
         }
         let id = *self.random.pick(&able);
         self.roll_back(id);
+    }
+
+    /// Copies a member's disk, unless that says that the member is all there is: it would lead before anybody could say
+    /// otherwise.
+    pub(super) fn copy_disk(&mut self, id: MemberId) {
+        let replica = self.world.replica(id);
+        if replica.is_some_and(|replica| !replica.raft().membership().is_alone(id)) {
+            self.world.take_image(id);
+        }
     }
 
     fn roll_back(&mut self, id: MemberId) {
