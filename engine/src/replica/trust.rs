@@ -63,10 +63,10 @@ impl Trust {
             _ if word.acknowledged > last => Self::Lost,
             Self::Sound if never_heard || is_ours => Self::Sound,
             Self::Blank if never_heard && word.acknowledged == Index(0) || is_ours => Self::Sound,
-            // It catches up with what the others told.
-            Self::Vouched if never_heard => Self::Vouched,
             // Only who is sound makes itself known.
             Self::Lost | Self::Vouched if is_now => Self::Sound,
+            // It catches up with what the others told.
+            Self::Vouched if never_heard || is_ours => Self::Vouched,
             Self::Sound | Self::Blank | Self::Lost | Self::Vouched => Self::Lost,
         }
     }
@@ -154,7 +154,8 @@ mod tests {
             (Lost, (7, 10), Sound),
             (Lost, (7, 11), Lost),
             (Vouched, (0, 0), Vouched),
-            (Vouched, (5, 0), Lost),
+            (Vouched, (5, 0), Vouched),
+            (Vouched, (8, 0), Lost),
             (Vouched, (7, 0), Sound),
         ];
         for (trust, (start, acknowledged), expected) in cases {
