@@ -111,3 +111,15 @@ fn seed_328_who_was_forgotten_waits_until_its_log_says_so() {
 fn seed_695_who_is_vouched_for_still_tells_the_leader_that_it_forgot() {
     check(695);
 }
+
+/// A word of having forgotten came late: the cluster forgot a start that it knew already, and that was not said again.
+#[test]
+fn seed_10_a_start_that_was_forgotten_again_is_published_again() {
+    check(10);
+}
+
+/// A snapshot from before the news that a member was forgotten still knew it.
+#[test]
+fn seed_1121_what_was_before_the_news_does_not_answer_it() {
+    check(1121);
+}

@@ -98,14 +98,14 @@ impl Replica {
         if self.trust != Trust::Sound && (!is_admitted || body.is_from_leader()) {
             self.ask(from);
         }
-        let body = match body {
+        let mut body = body;
+        if self.trust != Trust::Sound
+            && let raft_message::Body::Heartbeat { commit, .. } = &mut body
+        {
             // The leader knows how far this member's log agreed, and not that this is another one, which may hold what was
             // never committed at indexes that were. An append shows where they agree, a heartbeat does not.
-            raft_message::Body::Heartbeat { round, .. } if self.trust != Trust::Sound => {
-                raft_message::Body::Heartbeat { commit: Index(0), round }
-            }
-            body => body,
-        };
+            *commit = Index(0);
+        }
         if is_admitted {
             if is_vouched {
                 self.raft.regain_vote();
@@ -231,12 +231,14 @@ impl Replica {
     /// Promises again if the log says that this member was forgotten, or knows it as it is (T3).
     pub(super) fn regain_trust(&mut self) {
         let own = self.config.id;
-        let is_ours = |life: Incarnation| life.is_some() && life == self.config.lives.now;
-        let is_new = self.forgotten_from.is_some_and(|from| self.applied.index >= from);
-        let was_forgotten = is_new && self.knows_that_it_was_forgotten();
-        if self.trust != Trust::Sound
-            && (was_forgotten || is_ours(self.state.cluster.incarnation(own)))
-        {
+        // A state from before the news tells of what was before it.
+        if self.forgotten_from.is_some_and(|from| self.applied.index < from) {
+            return;
+        }
+        let life = self.state.cluster.incarnation(own);
+        let is_ours = life.is_some() && life == self.config.lives.now;
+        let was_forgotten = self.forgotten_from.is_some() && self.knows_that_it_was_forgotten();
+        if self.trust != Trust::Sound && (was_forgotten || is_ours) {
             self.trust = Trust::Sound;
             self.raft.regain_vote();
         }
@@ -244,11 +246,14 @@ impl Replica {
 
     /// A member says that it has lost its memory.
     fn hear_forgot(&mut self, from: MemberId, incarnation: Incarnation) {
-        if self.leading.is_none() || self.state.cluster.incarnation(from) == incarnation {
+        if self.leading.is_none() {
             return;
         }
+        // What a start before this one acknowledged may be forgotten also when this one is known already.
         self.raft.forget(self.now, from);
-        self.members.note_forgotten(from, incarnation);
+        if self.state.cluster.incarnation(from) != incarnation {
+            self.members.note_forgotten(from, incarnation);
+        }
     }
 
     /// Takes what a member passes on, at the leader of the term that it speaks of.

@@ -7,6 +7,7 @@ use cairn_engine::raft::Index;
 use cairn_engine::{MemberId, RequestId, ShardId};
 
 use super::alarm::Alarm;
+use super::marks::Fate;
 use super::members::OPERATOR;
 use super::{Phase, Run};
 use crate::check::Violation;
@@ -85,6 +86,7 @@ impl Run {
             return Err(Violation::new("answer", what));
         };
         let outcome = self.answers.judge(&mut self.history, &question.asked, result)?;
+        self.mark_request(&question.asked.request, Fate::of(&outcome));
         match outcome {
             Outcome::Answered(index) => {
                 self.tally.answered += 1;
