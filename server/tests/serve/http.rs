@@ -1,10 +1,13 @@
 //! HTTP/1.1 on the client port: what people, probes and scrapers ask.
 
+use core::time::Duration;
+
 use cairn_engine::api::etcdserverpb::alarm_request::AlarmAction;
-use cairn_engine::api::etcdserverpb::{AlarmRequest, AlarmType};
+use cairn_engine::api::etcdserverpb::{AlarmRequest, AlarmType, WatchRequest};
 
 use crate::ask::put;
 use crate::client::etcdserverpb::maintenance_client::MaintenanceClient;
+use crate::client::etcdserverpb::watch_client::WatchClient;
 use crate::harness::{Member, on_both_runtimes};
 
 on_both_runtimes! {
@@ -17,6 +20,7 @@ on_both_runtimes! {
     a_connection_is_used_again,
     addresses_of_its_own_serve_http_alone,
     what_goes_on_inside_is_told,
+    how_long_calls_take_is_told,
 }
 
 /// An answer, taken apart.
@@ -174,6 +178,32 @@ async fn what_goes_on_inside_is_told(member: &mut Member) {
     let (code, body) = get(member, "/debug/pprof/profile?seconds=1");
     assert_eq!(code, 501);
     assert!(body.contains(&format!("-p {}", member.process())), "{body}");
+}
+
+async fn how_long_calls_take_is_told(member: &mut Member) {
+    let handling = r#"grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#;
+    let took = r#"etcd_server_request_duration_seconds_count{success="true",type="Put"} 1"#;
+    member.kv().put(put("a", "1")).await.unwrap();
+    let (_, text) = get(member, "/metrics");
+    assert!(text.contains(took) && !text.contains("grpc_server_handling_seconds"), "{text}");
+    let words = ["--metrics=extensive", "--warning-unary-request-duration=1ns"];
+    member.restart(&words).await;
+    member.kv().put(put("a", "1")).await.unwrap();
+    let slow = member.wait_for(r#""msg":"request stats""#);
+    assert!(slow.contains(r#""response-type":"/etcdserverpb.KV/Put","code":"OK""#), "{slow}");
+    let (_, text) = get(member, "/metrics");
+    assert!(text.contains(took) && text.contains(handling), "{text}");
+    // A watch and what goes over it are counted, too.
+    let counted = r#"grpc_server_msg_received_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"}"#;
+    assert!(text.contains(&format!("{counted} 0")), "{text}");
+    let mut watch = WatchClient::new(member.channel());
+    let requests = tonic::codegen::tokio_stream::iter([WatchRequest::default()]);
+    let answers = watch.watch(requests).await.unwrap().into_inner();
+    // One that asks for nothing is not answered, so something else must tell that it has arrived.
+    while !get(member, "/metrics").1.contains(&format!("{counted} 1")) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(answers);
 }
 
 async fn a_connection_is_used_again(member: &mut Member) {
