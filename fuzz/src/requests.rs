@@ -35,6 +35,8 @@ pub fn request_decode(data: &[u8]) {
         Request::LeaseGrant(request) => Command::LeaseGrant(request),
         Request::LeaseRevoke(request) => Command::LeaseRevoke(request),
         Request::Alarm(request) => Command::Alarm(request),
+        Request::Auth(change) => Command::Auth(change),
+        Request::Authenticate(assignment) => Command::Authenticate(assignment),
         // Nothing of these goes into the log as it is.
         Request::Range(_)
         | Request::RangeStream(_)
@@ -48,7 +50,8 @@ pub fn request_decode(data: &[u8]) {
         | Request::HashKv(_)
         | Request::Snapshot
         | Request::Members(_)
-        | Request::MoveLeader(_) => return,
+        | Request::MoveLeader(_)
+        | Request::AuthQuery(_) => return,
     };
     let time = ClusterTime(7);
     assert_eq!(Command::decode(command.encode(time)), Ok((time.into(), command)));

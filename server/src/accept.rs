@@ -7,6 +7,7 @@
 use core::pin::Pin;
 use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use cairn_engine::peer::hello::PREFACE;
@@ -14,7 +15,7 @@ use cairn_io::runtime::{Connection as Io, Runtime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
-use crate::tls::Acceptor;
+use crate::tls::{self, Acceptor};
 use crate::web::Door;
 use crate::{grpc, http1, peers};
 
@@ -48,7 +49,8 @@ impl Face {
 /// Serves a connection until it ends.
 pub async fn serve<R: Runtime>(server: Context<R>, io: Io, face: Face) {
     let _counted = server.count_connection();
-    let door = Door { serves_gateway: face != Face::Metrics, is_secure: false };
+    let serves_gateway = face != Face::Metrics;
+    let door = Door { serves_gateway, is_secure: false, common_name: None };
     speak(server, io, face, door).await;
 }
 
@@ -57,7 +59,11 @@ pub async fn serve_secured<R: Runtime>(server: Context<R>, io: Io, face: Face, t
     let _counted = server.count_connection();
     match server.unless_stopped(tls.accept::<R>(io)).await {
         Some(Ok(secured)) => {
-            let door = Door { serves_gateway: face != Face::Metrics, is_secure: true };
+            let named = secured.certificate.filter(|_| server.accounts().by_certificate());
+            let name = named.and_then(|shown| tls::names::common_name(&shown));
+            let name = name.filter(|name| !name.is_empty()).map(Arc::from);
+            let serves_gateway = face != Face::Metrics;
+            let door = Door { serves_gateway, is_secure: true, common_name: name };
             speak(server, secured.io, face, door).await;
         }
         Some(Err(error)) => tracing::warn!(error, "rejected connection on client endpoint"),

@@ -25,6 +25,7 @@ use cairn_io::{clock, limits, lives};
 use tokio::sync::watch;
 
 use crate::accept::{self, Face};
+use crate::auth::Accounts;
 use crate::config::cluster::ClusterState;
 use crate::config::url::Url;
 use crate::config::{Config, RuntimeChoice};
@@ -106,6 +107,9 @@ fn start(config: &Config) -> Result<End, Failed> {
         tracing::debug!(limit = ?raised.limit, before = ?raised.before, now = ?raised.now, "raised a limit");
     }
     let selected = select_runtime(config.runtime)?;
+    let accounts =
+        Accounts::new(&config.auth_token, config.bcrypt_cost, config.client_tls.client_cert_auth)
+            .map_err(Failed::to("cannot make tokens for users"))?;
     let sockets = bind(config)?;
     let files = Directory::new(directory.path(), config.wal_dir.as_deref());
     files.create().map_err(Failed::to("cannot make the data directory's folders"))?;
@@ -148,6 +152,7 @@ fn start(config: &Config) -> Result<End, Failed> {
             cors: config.cors.clone(),
             host_whitelist: config.host_whitelist.clone(),
         },
+        accounts,
         metrics,
         counters,
         stopping,
@@ -359,6 +364,7 @@ fn engine_config(
             watch_fragment_bytes: config.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES),
             watch_progress_interval: config.watch_progress_notify_interval,
             log_memory_bytes,
+            token_ttl: config.auth_token_ttl,
             ..defaults
         },
         version: version::ETCD_VERSION.to_owned(),
@@ -377,6 +383,7 @@ struct Member {
     config: Arc<Config>,
     identity: Identity,
     web: web::Settings,
+    accounts: Accounts,
     metrics: Arc<Metrics>,
     counters: Arc<Counters>,
     stopping: watch::Receiver<Option<End>>,
@@ -431,7 +438,7 @@ impl Member {
     ) {
         let (stop, stopping) = watch::channel(false);
         let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters, stopping);
-        let server = server.with_web(self.web);
+        let server = server.with_web(self.web).with_accounts(self.accounts);
         for socket in sockets {
             R::spawn(listen(server.clone(), socket));
         }
@@ -532,7 +539,7 @@ async fn leave<R: Runtime>(
     };
     let handle = server.handle();
     if handle.leader().0 == handle.header().member_id {
-        let moved = handle.ask(Request::MoveLeader(MemberId::NONE));
+        let moved = server.own_handle().ask(Request::MoveLeader(MemberId::NONE));
         match server.within(server.limits().election_timeout, moved).await {
             Some(Ok(_)) if handle.leader().0 == handle.header().member_id => {
                 tracing::info!("skipped leadership transfer: nobody else can lead");

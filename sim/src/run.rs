@@ -18,6 +18,7 @@ use cairn_engine::api::etcdserverpb::{
     WatchRequest,
 };
 use cairn_engine::api::{Error, Request, Response};
+use cairn_engine::auth::{Answer as Told, Credential};
 use cairn_engine::cluster::{Cluster, Record};
 use cairn_engine::command::Command;
 use cairn_engine::event::{Event, Halt, Publication};
@@ -37,7 +38,7 @@ use crate::network::Quality;
 use crate::random::Random;
 use crate::swarm::{Fault, Swarm};
 use crate::trace::Trace;
-use crate::workload::{Generator, pick};
+use crate::workload::{Client, Generator, pick};
 use crate::world::{Observation, Options, World};
 
 mod members;
@@ -692,7 +693,15 @@ impl Run {
         self.questions_asked += 1;
         let id = RequestId(self.questions_asked);
         let shard = self.a_shard();
+        let who = if self.phase == Phase::Calm {
+            // What must be served now is to be served whoever may.
+            Client { credential: Credential::Member, user: None }
+        } else {
+            self.generator.client(&request, &self.history.model)
+        };
         let asked = Asked {
+            credential: who.credential.clone(),
+            user: who.user,
             member,
             shard,
             life: self.world.lives(member),
@@ -707,7 +716,7 @@ impl Run {
         });
         let clocks = self.clocks();
         self.questions.insert(id, Question { client, asked, clocks });
-        self.world.request(member, shard, id, request);
+        self.world.request_as(who.credential, member, shard, id, request);
     }
 
     fn a_shard(&mut self) -> ShardId {
@@ -726,6 +735,12 @@ impl Run {
             return Err(Violation::new("answer", what));
         };
         let outcome = self.answers.judge(&mut self.history, &question.asked, result)?;
+        if let (Request::Authenticate(assignment), Ok(Response::Auth(Told::Authenticate(told)))) =
+            (&question.asked.request, result)
+        {
+            let index = told.token.parse().expect("the checker has read it");
+            self.generator.assigned(assignment, index);
+        }
         match outcome {
             Outcome::Answered(index) => {
                 self.tally.answered += 1;
@@ -804,7 +819,11 @@ impl Run {
         let place = Place { stream, member, shard };
         self.watches.opened(stream, member);
         self.reading.insert(stream, VecDeque::new());
-        self.world.watch(member, shard, ShardInput::WatchOpened(stream));
+        self.world.watch(
+            member,
+            shard,
+            ShardInput::WatchOpened(stream, Credential::CommonName("root".into())),
+        );
         self.watchers[client].stream = Some(place);
         for subscription in core::mem::take(&mut self.watchers[client].interrupted) {
             self.tally.resumed += 1;
