@@ -147,7 +147,7 @@ impl Replica {
             Asker::Peer(origin) => (Some(origin), Waiter::Nobody),
         };
         let command = Command::Members(change);
-        let stamp = Stamp { time: self.keeper.stamp(self.now), origin, author: Author::Member };
+        let stamp = Stamp { time: self.keeper.stamp(self.now), origin, author: Author::Nobody };
         match membership {
             Some(membership) => self.change_membership(&membership, &command, stamp, waiter),
             None => self.propose_bytes(command.encode(stamp), waiter),
@@ -206,7 +206,7 @@ impl Replica {
         }
         self.members.published = Some(self.now);
         let command = Command::Members(Change::Publish(record));
-        self.dispatch(Ask::Command(command), Author::Member, Waiter::Nobody);
+        self.dispatch(Ask::Command(command), Author::Nobody, Waiter::Nobody);
     }
 
     /// Whether the cluster does not know this start of the member, and may.
@@ -237,7 +237,7 @@ impl Replica {
         let version = alloc::format!("{major}.{minor}");
         if version != self.state.cluster.version() {
             let command = Command::Members(Change::Version(version));
-            self.propose(&command, Author::Member, Waiter::Nobody);
+            self.propose(&command, Author::Nobody, Waiter::Nobody);
         }
     }
 

@@ -52,7 +52,7 @@ impl Replica {
         }
     }
 
-    /// Puts something into the log: here, if this member leads, else by way of whoever does. Whether its author may
+    /// Puts something into the log: here, if this member leads, else by way of whoever does. Upkeep has no author. Whether one may
     /// do it is asked when a command is applied, by every member alike; of a wish, when a leader takes it.
     pub(super) fn dispatch(&mut self, ask: Ask, author: Author, waiter: Waiter) {
         if self.may_propose() {
@@ -170,7 +170,7 @@ impl Replica {
     pub(super) fn propose_own(&mut self) {
         while let Some(renewals) = self.keeper.take_renewals() {
             let command = Command::LeaseRenew(renewals.keys().copied().collect());
-            self.dispatch(Ask::Command(command), Author::Member, Waiter::Renewals(renewals));
+            self.dispatch(Ask::Command(command), Author::Nobody, Waiter::Renewals(renewals));
         }
         if !self.may_propose() {
             return;
@@ -179,7 +179,7 @@ impl Replica {
             && let Some(command) =
                 self.keeper.due(self.now, &self.state.lessor, &self.config.limits)
         {
-            self.propose(&command, Author::Member, Waiter::Nobody);
+            self.propose(&command, Author::Nobody, Waiter::Nobody);
         }
         let store = &self.state.store;
         let (revision, compacted) = (store.revision(), store.compacted());

@@ -242,7 +242,14 @@ impl Answers {
             // What these need depends on leases as they were.
             _ => (None, false),
         };
-        let from = if linearizable { asked.floor } else { asked.local_floor };
+        // A core that lags serves what it has, by the users that it knows.
+        let from = match &asked.request {
+            Request::Range(_) | Request::RangeStream(_) | Request::Txn(_) if !linearizable => {
+                Index(0)
+            }
+            _ if linearizable => asked.floor,
+            _ => asked.local_floor,
+        };
         let mut auths = history.auths(from, history.applied(asked.member));
         let was_so = match (needs, refused) {
             (Some(needs), refused) => auths.any(|auth| {
@@ -259,7 +266,7 @@ impl Answers {
             (None, None) => true,
         };
         // A stranger is refused by a member that lags, too.
-        let mut local = history.auths(asked.local_floor, history.applied(asked.member));
+        let mut local = history.auths(Index(0), history.applied(asked.member));
         let is_stranger = refused == Some(&Error::UserEmpty)
             && asked.credential == Credential::None
             && local.any(Auth::is_enabled);
