@@ -301,6 +301,8 @@ pub enum Event {
     },
     /// This member's disk is not the one that made its promises: it promises nothing until it has caught up.
     MemoryLost,
+    /// The others have told what it may have promised, and it has caught up with that.
+    MemoryRegained,
     /// A member's disk is not the one that made its promises: it learns, until it has caught up.
     MemberForgotten(MemberId),
     /// States differ: this member's, or that of the one named, is not what it should be.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cairn_engine::api::Request;
-use cairn_engine::api::etcdserverpb::{ResponseHeader, WatchRequest};
+use cairn_engine::api::etcdserverpb::WatchRequest;
 use cairn_engine::command::Command;
 use cairn_engine::lease::ClusterTime;
 use cairn_server::grpc::method::METHODS;
@@ -22,9 +22,7 @@ pub fn request_decode(data: &[u8]) {
     unary::read_snapshot(message.clone()).ok();
     unary::decode::<WatchRequest>(message.clone()).ok();
 
-    let Ok(Asked::Engine(request)) =
-        unary::read(method, message, LIMITS, ResponseHeader::default())
-    else {
+    let Ok(Asked::Engine(request)) = unary::read(method, message, LIMITS) else {
         return;
     };
     let command = match request {

@@ -21,7 +21,7 @@ use crate::figures::Times;
 use crate::load::{Load, longest_silence};
 use crate::progress::Progress;
 use crate::world::admin::Admin;
-use crate::world::cluster::{Cluster, Plan, Wiring, require_empty};
+use crate::world::cluster::{Cluster, PeerTls, Plan, Wiring, require_empty};
 use crate::{Trouble, Verdict};
 
 /// How to run the scenario.
@@ -106,6 +106,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Verdict, Trouble> {
         members,
         spares: 0,
         wiring: Wiring::Direct,
+        peer_tls: PeerTls::Off,
         arguments,
     })?;
     let admin = Admin::begin(&mut cluster, members, RECOVERY_MAX).await?;

@@ -23,7 +23,7 @@ use crate::figures::Times;
 use crate::load::Load;
 use crate::progress::Progress;
 use crate::world::admin::{Admin, Role, patience};
-use crate::world::cluster::{Cluster, Plan, Wiring, require_empty};
+use crate::world::cluster::{Cluster, PeerTls, Plan, Wiring, require_empty};
 use crate::world::connection::Connection;
 use crate::{Trouble, Verdict};
 
@@ -86,6 +86,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Verdict, Trouble> {
         members,
         spares: 1,
         wiring: Wiring::Direct,
+        peer_tls: PeerTls::Off,
         arguments,
     })?;
     let admin = Admin::begin(&mut cluster, members, START_MAX).await?;

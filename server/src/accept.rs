@@ -4,6 +4,7 @@
 //! request does. The bytes that told are given back in front of the rest. Through TLS it is told the same way, whatever
 //! was agreed on there.
 
+use core::net::IpAddr;
 use core::pin::Pin;
 use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
@@ -15,6 +16,7 @@ use cairn_io::runtime::{Connection as Io, Runtime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
+use crate::tls::peer::PeerAcceptor;
 use crate::tls::{self, Acceptor};
 use crate::web::Door;
 use crate::{grpc, http1, peers};
@@ -54,21 +56,60 @@ pub async fn serve<R: Runtime>(server: Context<R>, io: Io, face: Face) {
     speak(server, io, face, door).await;
 }
 
-/// Serves a connection that is to be secured first.
-pub async fn serve_secured<R: Runtime>(server: Context<R>, io: Io, face: Face, tls: Acceptor) {
+/// What makes a connection secret.
+#[derive(Clone, Debug)]
+pub enum Secrecy {
+    /// A client's.
+    Clients(Acceptor),
+    /// A member's.
+    Peers(PeerAcceptor),
+}
+
+/// Serves a connection that is to be secured first. `from` is the other side's address, if it has one.
+pub async fn serve_secured<R: Runtime>(
+    server: Context<R>,
+    io: Io,
+    face: Face,
+    secrecy: Secrecy,
+    from: Option<IpAddr>,
+) {
     let _counted = server.count_connection();
-    match server.unless_stopped(tls.accept::<R>(io)).await {
-        Some(Ok(secured)) => {
-            let named = secured.certificate.filter(|_| server.accounts().by_certificate());
-            let name = named.and_then(|shown| tls::names::common_name(&shown));
-            let name = name.filter(|name| !name.is_empty()).map(Arc::from);
-            let serves_gateway = face != Face::Metrics;
-            let door = Door { serves_gateway, is_secure: true, common_name: name };
-            speak(server, secured.io, face, door).await;
+    let remote_addr = from.map(|from| from.to_string()).unwrap_or_default();
+    let mut common_name = None;
+    let secured = match secrecy {
+        Secrecy::Clients(acceptor) => match server.unless_stopped(acceptor.accept::<R>(io)).await {
+            Some(Ok(secured)) => {
+                let named = secured.certificate.filter(|_| server.accounts().by_certificate());
+                let name = named.and_then(|shown| tls::names::common_name(&shown));
+                common_name = name.filter(|name| !name.is_empty()).map(Arc::from);
+                secured.io
+            }
+            Some(Err(error)) => {
+                return tracing::warn!(
+                    remote_addr,
+                    error = %error,
+                    "rejected connection on client endpoint"
+                );
+            }
+            None => return,
+        },
+        Secrecy::Peers(acceptor) => {
+            match server.unless_stopped(acceptor.accept::<R>(io, from)).await {
+                Some(Ok(io)) => io,
+                // Members try for ever: once says it all.
+                Some(Err(error)) if acceptor.is_news(from, &error) => {
+                    return tracing::warn!(
+                        remote_addr,
+                        error,
+                        "rejected connection on peer endpoint"
+                    );
+                }
+                Some(Err(_)) | None => return,
+            }
         }
-        Some(Err(error)) => tracing::warn!(error, "rejected connection on client endpoint"),
-        None => {}
-    }
+    };
+    let door = Door { serves_gateway: face != Face::Metrics, is_secure: true, common_name };
+    speak(server, secured, face, door).await;
 }
 
 async fn speak<R: Runtime>(server: Context<R>, mut io: Io, face: Face, door: Door) {

@@ -135,10 +135,11 @@ fn unowned(directory: &Path) -> Result<Option<Owner>, Unusable> {
     let io = |error| Unusable::Io { action: "list", path: directory.into(), error };
     for entry in fs::read_dir(directory).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
-        // What an interrupted first start may have left behind.
-        let ours = ["LOCK", "FORMAT.new", "LIVES", "LIVES.new", "wal", "snap", "lost+found"]
-            .iter()
-            .any(|ours| name == *ours);
+        // What an interrupted first start may have left behind; certificates are made before.
+        let ours =
+            ["LOCK", "FORMAT.new", "LIVES", "LIVES.new", "wal", "snap", "fixtures", "lost+found"]
+                .iter()
+                .any(|ours| name == *ours);
         if !ours {
             return Err(Unusable::Foreign(directory.into()));
         }

@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
+use crate::debug;
 use crate::version::ETCD_VERSION;
 use crate::web::{self, Answer, Broken, Door, Work};
 
@@ -45,7 +46,8 @@ pub async fn serve<R: Runtime>(server: Context<R>, io: Io, door: Door) {
         }
     });
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES_MAX);
+    // What is written on the wire looks as Go writes it: some scripts compare letters.
+    builder.max_buf_size(HEAD_BYTES_MAX).title_case_headers(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut stopped = pin!(server.stopped());
     let mut is_told = false;
@@ -61,14 +63,24 @@ pub async fn serve<R: Runtime>(server: Context<R>, io: Io, door: Door) {
 }
 
 /// Answers what people, probes and scrapers ask.
-pub(crate) async fn answer<R: Runtime>(server: &Context<R>, head: &Parts) -> Answer {
+pub(crate) async fn answer<R: Runtime>(server: &Context<R>, door: &Door, head: &Parts) -> Answer {
     let uri = &head.uri;
     let query = Query(uri.query().unwrap_or_default());
     let path = uri.path();
-    let known = matches!(path, "/health" | "/version" | "/metrics")
-        || ["/livez", "/readyz"].iter().any(|root| path.strip_prefix(root).is_some_and(is_check));
+    // Of these, who only serves metrics has the first three.
+    let known = matches!(path, "/health" | "/metrics")
+        || ["/livez", "/readyz"].iter().any(|root| path.strip_prefix(root).is_some_and(is_check))
+        || door.serves_gateway && matches!(path, "/version" | "/debug/vars")
+        || door.serves_gateway && server.web().pprof && path.starts_with(PPROF);
     if !known {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
+    }
+    // Go's handlers of these do not look at the method.
+    match path {
+        "/metrics" => return metrics(server).await,
+        "/debug/vars" => return debug::variables(server).await,
+        path if path.starts_with(PPROF) => return debug::no_profile(),
+        _ => {}
     }
     if head.method != Method::GET {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
@@ -78,7 +90,6 @@ pub(crate) async fn answer<R: Runtime>(server: &Context<R>, head: &Parts) -> Ans
     match path {
         "/health" => health(server, &query).await,
         "/version" => version(server),
-        "/metrics" => metrics(server).await,
         path => match path.strip_prefix("/livez") {
             Some(check) => checks(server, &LIVE, check, &query).await,
             None => {
@@ -88,9 +99,11 @@ pub(crate) async fn answer<R: Runtime>(server: &Context<R>, head: &Parts) -> Ans
     }
 }
 
+const PPROF: &str = "/debug/pprof/";
+
 /// Whether the rest of a path names a check, or none.
 fn is_check(rest: &str) -> bool {
-    rest.is_empty() || rest.starts_with('/')
+    rest.is_empty() || rest.starts_with('/') && rest.len() > 1
 }
 
 /// `/health`: `{"health":"true","reason":""}` or what is wrong.
@@ -98,7 +111,7 @@ async fn health<R: Runtime>(server: &Context<R>, query: &Query<'_>) -> Answer {
     let serializable = query.first("serializable") == Some("true");
     let Some(reason) = unhealthy(server, query, serializable).await else {
         server.metrics().health_success.inc();
-        return json(StatusCode::OK, r#"{"health":"true","reason":""}"#.to_owned());
+        return text(StatusCode::OK, r#"{"health":"true","reason":""}"#);
     };
     server.metrics().health_failures.inc();
     let body = serde_json::json!({"health": "false", "reason": reason});
@@ -168,7 +181,7 @@ async fn checks<R: Runtime>(
     path: &str,
     query: &Query<'_>,
 ) -> Answer {
-    let named = path.trim_start_matches('/');
+    let named = path.strip_prefix('/').unwrap_or(path);
     let chosen: Vec<Check> = match all.iter().find(|check| check.name() == named) {
         Some(check) => vec![*check],
         None if named.is_empty() => {
@@ -210,7 +223,8 @@ pub(crate) fn version<R: Runtime>(server: &Context<R>) -> Answer {
 async fn metrics<R: Runtime>(server: &Context<R>) -> Answer {
     server.refresh_metrics().await;
     let mut answer = text(StatusCode::OK, &server.metrics().to_text());
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let kind =
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer
 }

@@ -1,6 +1,6 @@
 //! How a member that joins finds out whose cluster it is, and which id it was given.
 //!
-//! It was added before, by its peer URLs; so it asks the others for the list of members, over plain HTTP on their peer
+//! It was added before, by its peer URLs; so it asks the others for the list of members, over HTTP or HTTPS on their peer
 //! ports (`GET /members`, as etcd does), and looks for its own URLs there. Whom to ask, `--initial-cluster` says.
 //!
 //! Unlike etcd, it asks again for a while if nobody answers or the list does not have it yet: whoever adds a member and
@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::config::url::Url;
 use crate::identity::{Identity, texts};
 use crate::log;
+use crate::tls::peer::PeerTls;
 
 /// The header that names a cluster, in hexadecimal.
 pub const CLUSTER_ID_HEADER: &str = "x-etcd-cluster-id";
@@ -49,7 +50,11 @@ struct Told {
 ///
 /// # Errors
 /// If nobody knows it.
-pub fn find(config: &Config, mut interrupted: impl FnMut()) -> Result<Identity, Unknown> {
+pub fn find(
+    config: &Config,
+    tls: Option<&PeerTls>,
+    mut interrupted: impl FnMut(),
+) -> Result<Identity, Unknown> {
     let others: Vec<&Url> = config
         .initial_cluster
         .iter()
@@ -62,7 +67,7 @@ pub fn find(config: &Config, mut interrupted: impl FnMut()) -> Result<Identity, 
     let own = texts(config.initial_cluster.urls(&config.name).unwrap_or_default());
     let give_up = clock::monotonic_ns() + clock::saturating_ns(PATIENCE);
     loop {
-        let unknown = match attempt(&others, &own) {
+        let unknown = match attempt(&others, tls, &own) {
             Ok(identity) => return Ok(identity),
             Err(unknown) => unknown,
         };
@@ -88,10 +93,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS: u32 = 50;
 
-fn attempt(others: &[&Url], own: &[String]) -> Result<Identity, Unknown> {
+fn attempt(others: &[&Url], tls: Option<&PeerTls>, own: &[String]) -> Result<Identity, Unknown> {
     let mut unknown = Unknown::NobodyToAsk;
     for url in others {
-        match ask(url) {
+        match ask(url, tls) {
             Ok(told) => match told.identity(own) {
                 Some(identity) => return Ok(identity),
                 None => unknown = Unknown::NotAdded(own.join(",")),
@@ -143,24 +148,39 @@ fn members_of(list: &Value) -> Option<Vec<(MemberId, Vec<String>)>> {
 }
 
 /// Asks one member.
-fn ask(url: &Url) -> Result<Told, String> {
-    if url.is_tls() {
-        return Err("TLS between members is not served by this version".to_owned());
-    }
+fn ask(url: &Url, tls: Option<&PeerTls>) -> Result<Told, String> {
+    let tls = match tls {
+        Some(tls) if url.is_tls() => Some(tls),
+        None if url.is_tls() => {
+            return Err("this member has no TLS: give it --peer-cert-file, --peer-key-file and \
+                        --peer-trusted-ca-file, or --peer-auto-tls"
+                .to_owned());
+        }
+        Some(_) | None => None,
+    };
+    let failed = |error: io::Error| error.to_string();
     let answer = match (url.host(), url.port(), url.unix_path()) {
-        (Some(host), Some(port), _) => dial(host, port).and_then(|stream| {
-            stream.set_read_timeout(Some(TIMEOUT))?;
-            stream.set_write_timeout(Some(TIMEOUT))?;
-            converse(stream, &format!("{host}:{port}"))
-        }),
-        (_, _, Some(path)) => UnixStream::connect(path).and_then(|stream| {
-            stream.set_read_timeout(Some(TIMEOUT))?;
-            stream.set_write_timeout(Some(TIMEOUT))?;
-            converse(stream, "localhost")
-        }),
+        (Some(host), Some(port), _) => {
+            let stream = dial(host, port).map_err(failed)?;
+            stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+            stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
+            match tls {
+                Some(tls) => converse(tls.connect_blocking(stream, host)?, host),
+                None => converse(stream, &format!("{host}:{port}")),
+            }
+        }
+        (_, _, Some(path)) => {
+            let stream = UnixStream::connect(path).map_err(failed)?;
+            stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+            stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
+            match tls {
+                Some(tls) => converse(tls.connect_blocking(stream, "localhost")?, "localhost"),
+                None => converse(stream, "localhost"),
+            }
+        }
         _ => unreachable!("a URL has a host and a port, or a path"),
     };
-    Told::parse(&answer.map_err(|error| error.to_string())?)
+    Told::parse(&answer.map_err(failed)?)
 }
 
 fn dial(host: &str, port: u16) -> io::Result<TcpStream> {

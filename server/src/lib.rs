@@ -7,11 +7,12 @@
 //! | [`identity`], [`data`], [`join`] | the ids of members and clusters, as etcd computes them, where they are kept, and how one that joins learns its own |
 //! | [`cli`] | subcommands: what the binary can do beside being a member |
 //! | [`serve`] | a member, from its configuration to its end |
+//! | [`listeners`] | where to listen, and how what is said there is kept secret |
 //! | [`accept`] | a connection: HTTP/2 or HTTP/1.1? |
 //! | [`tls`] | connections that are secured |
 //! | [`grpc`] | etcd's gRPC services |
 //! | `recipes` | Lock and Election: calls that are made of other calls |
-//! | [`web`], [`http1`], `gateway` | HTTP: who may ask; health, version and metrics; the API in JSON |
+//! | [`web`], [`http1`], `debug`, `gateway` | HTTP: who may ask; health, version and metrics; what goes on inside; the API in JSON |
 //! | `peers` | the peer port: links to other members, and whom those ask that join |
 //! | [`context`] | what the connections of a core share |
 //! | [`metrics`], [`notices`] | numbers and lines for operators |
@@ -26,12 +27,14 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod data;
+mod debug;
 pub mod flags;
 mod gateway;
 pub mod grpc;
 pub mod http1;
 pub mod identity;
 pub mod join;
+pub mod listeners;
 pub mod log;
 pub mod metrics;
 pub mod notices;

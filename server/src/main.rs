@@ -8,21 +8,24 @@ use std::process::ExitCode;
 use cairn_io::signals;
 use cairn_server::config::Config;
 use cairn_server::config::invalid::Invalid;
-use cairn_server::flags::{self, Invocation, Start};
+use cairn_server::flags::{self, Invocation, Program, Start};
 use cairn_server::{cli, log, serve};
 
 fn main() -> ExitCode {
-    if env::args_os().nth(1).is_some_and(|word| cli::is_subcommand(&word)) {
+    let program = Program::of(env::args_os().next().as_deref());
+    // etcd has none of these.
+    let is_subcommand = || env::args_os().nth(1).is_some_and(|word| cli::is_subcommand(&word));
+    if program == Program::Cairn && is_subcommand() {
         return cli::run(env::args_os());
     }
     // Before the log's thread exists: one thread that does not block SIGTERM is killed by it. Whoever serves blocks
     // them once more, for the proof.
     drop(signals::block());
     match flags::read(env::args_os(), env::vars_os()) {
-        Invocation::Help => show(io::stdout(), &flags::help(), ExitCode::SUCCESS),
-        Invocation::Version => show(io::stdout(), &flags::version(), ExitCode::SUCCESS),
+        Invocation::Help => show(io::stdout(), &flags::help(program), ExitCode::SUCCESS),
+        Invocation::Version => show(io::stdout(), &flags::version(program), ExitCode::SUCCESS),
         Invocation::Usage(error) => {
-            show(io::stderr(), &format!("{error}\n{}", flags::USAGE), ExitCode::from(2))
+            show(io::stderr(), &format!("{error}\n{}", flags::usage(program)), ExitCode::from(2))
         }
         Invocation::Invalid(start, invalid) => refuse(&start, &invalid),
         Invocation::Serve(start, config) => begin(&start, *config),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cairn_engine::api::etcdserverpb::Member;
 use cairn_engine::event::Event;
-use cairn_engine::raft::Term;
+use cairn_engine::raft::{RoleName, Term};
 use cairn_engine::{ClusterId, MemberId};
 use cairn_io::driver::{Notice, PeerNotice, Recovered};
 use cairn_io::probe::Kind;
@@ -64,6 +64,7 @@ pub struct Notices {
     cluster: ClusterId,
     member: MemberId,
     /// What was told last, to say what has changed.
+    role: Cell<Option<(RoleName, Term)>>,
     leader: Cell<MemberId>,
     members: RefCell<Vec<Member>>,
     version: RefCell<String>,
@@ -73,9 +74,9 @@ impl Notices {
     /// For a member that has said nothing yet.
     pub fn new(metrics: Arc<Metrics>, identity: &Identity) -> Self {
         let (cluster, member) = (identity.cluster, identity.id);
-        let leader = Cell::new(MemberId::NONE);
+        let (role, leader) = (Cell::default(), Cell::new(MemberId::NONE));
         let (members, version) = (RefCell::default(), RefCell::default());
-        Self { metrics, cluster, member, leader, members, version }
+        Self { metrics, cluster, member, role, leader, members, version }
     }
 
     /// Tells one thing.
@@ -84,21 +85,47 @@ impl Notices {
             Notice::Recovered(recovered) => tell_recovered(&recovered),
             Notice::LogWritten { bytes, took } => self.metrics.log_written(bytes, took),
             Notice::Event(event) => self.tell_event(event),
-            Notice::Peer(notice @ PeerNotice::Connected { .. }) => tracing::info!("{notice}"),
-            Notice::Peer(
-                notice @ (PeerNotice::Lost { .. }
-                | PeerNotice::Unreachable { .. }
-                | PeerNotice::Refused { .. }),
-            ) => tracing::warn!("{notice}"),
+            Notice::Peer(notice) => self.tell_peer(&notice),
             Notice::Trouble(error) => {
                 tracing::warn!(error = %error, "a chore of the disk failed and will be tried again");
             }
         }
     }
 
+    /// The lines of etcd's links where it has some, and for whoever reads them, what they mean.
+    fn tell_peer(&self, notice: &PeerNotice) {
+        let own = self.member;
+        match notice {
+            PeerNotice::Connected { peer, dialed } => {
+                tracing::info!(
+                    local_member_id = %own,
+                    remote_peer_id = %peer,
+                    dialed,
+                    "established TCP streaming connection with remote peer"
+                );
+                tracing::info!(peer_id = %peer, "peer became active");
+            }
+            PeerNotice::Lost { peer, why } => {
+                tracing::warn!(
+                    local_member_id = %own,
+                    remote_peer_id = %peer,
+                    error = why,
+                    "lost TCP streaming connection with remote peer"
+                );
+                tracing::warn!(peer_id = %peer, error = why, "peer became inactive");
+            }
+            PeerNotice::Unreachable { .. } | PeerNotice::Refused { .. } => {
+                tracing::warn!("{notice}");
+            }
+        }
+    }
+
     fn tell_event(&self, event: Event) {
         match event {
-            Event::Role { term, leader, .. } => self.tell_leader(term, leader),
+            Event::Role { role, term, leader } => {
+                self.tell_role(role, term);
+                self.tell_leader(term, leader);
+            }
             Event::Compacted { revision } => tracing::info!(revision, "compact tree index"),
             Event::CompactionFinished { revision, removed } => {
                 tracing::info!(
@@ -148,6 +175,10 @@ impl Notices {
                 "this disk is not the one that made this member's promises: it learns and does not vote until it has \
                  caught up"
             ),
+            Event::MemoryRegained => tracing::info!(
+                local_member_id = %self.member,
+                "the other members have told what this one may have promised, and it has caught up with that"
+            ),
             Event::MemberForgotten(member) => tracing::warn!(
                 remote_peer_id = %member,
                 "a member's disk is not the one that made its promises: it learns and does not vote until it has \
@@ -166,7 +197,22 @@ impl Notices {
         }
     }
 
-    /// The lines of etcd's raft library.
+    /// The lines of etcd's raft library, once for each role and term.
+    fn tell_role(&self, role: RoleName, term: Term) {
+        if self.role.replace(Some((role, term))) == Some((role, term)) {
+            return;
+        }
+        let own = self.member;
+        let role = match role {
+            RoleName::Follower => "follower",
+            RoleName::PreCandidate => "pre-candidate",
+            RoleName::Candidate => "candidate",
+            RoleName::Leader => "leader",
+        };
+        tracing::info!("{own} became {role} at term {term}");
+    }
+
+    /// And these.
     fn tell_leader(&self, term: Term, leader: MemberId) {
         let (own, before) = (self.member, self.leader.replace(leader));
         if before == leader {

@@ -3,9 +3,7 @@
 //! The order matters: the directory is locked before anything is read, sockets are bound before the disk is touched (a
 //! port in use must cost nothing), and nothing is accepted before the engine stands where it stood.
 
-use core::num::NonZeroUsize;
 use core::time::Duration;
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,25 +14,24 @@ use cairn_engine::event::Halt;
 use cairn_engine::{Config as EngineConfig, MemberId};
 use cairn_io::datadir::DataDir;
 use cairn_io::driver::{self, Directory, Fatal, Handle, PeerCounters, Seat, Settings, StartError};
-use cairn_io::listener::{self, Prepared};
 use cairn_io::probe::{self, Choice, Selected};
 use cairn_io::pulse::{self, Counters};
-use cairn_io::runtime::{Address, Plan, Program, Runtime, launch};
+use cairn_io::runtime::{Plan, Program, Runtime, launch};
 use cairn_io::signals::{self, Signal, Signals};
 use cairn_io::{clock, limits, lives};
 use tokio::sync::watch;
 
-use crate::accept::{self, Face};
 use crate::auth::Accounts;
 use crate::config::cluster::ClusterState;
-use crate::config::url::Url;
 use crate::config::{Config, RuntimeChoice};
 use crate::context::{Context, Limits};
-use crate::data::{self, Origin};
+use crate::data::{self, Origin, Owner};
 use crate::identity::{Identity, texts};
+use crate::listeners::{self, Sockets};
 use crate::metrics::{Facts, Metrics};
 use crate::notices::Notices;
-use crate::{join, log, notices, tls, version, web};
+use crate::tls::peer::PeerTls;
+use crate::{join, log, notices, version, web};
 
 /// The process ends with this after a write or sync failed (`EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
@@ -47,13 +44,13 @@ const LOG_FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why a member did not start: what was attempted, and what went wrong.
 #[derive(Debug)]
-struct Failed {
-    what: &'static str,
-    why: String,
+pub(crate) struct Failed {
+    pub(crate) what: &'static str,
+    pub(crate) why: String,
 }
 
 impl Failed {
-    fn to<E: core::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
+    pub(crate) fn to<E: core::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self { what, why: error.to_string() }
     }
 }
@@ -102,7 +99,11 @@ fn start(config: &Config) -> Result<End, Failed> {
     let mut signals = signals.map_err(Failed::to("cannot take signals"))?;
     let directory =
         DataDir::open(&config.data_dir).map_err(Failed::to("cannot use the data directory"))?;
-    let identity = identify(config, &mut signals)?;
+    // Before anything is written there: it may be somebody else's.
+    let owner =
+        data::owner(&config.data_dir).map_err(Failed::to("cannot use the data directory"))?;
+    let peer_tls = listeners::peer_tls(config)?;
+    let identity = identify(config, owner, peer_tls.as_ref(), &mut signals)?;
     for raised in limits::raise() {
         tracing::debug!(limit = ?raised.limit, before = ?raised.before, now = ?raised.now, "raised a limit");
     }
@@ -110,7 +111,7 @@ fn start(config: &Config) -> Result<End, Failed> {
     let accounts =
         Accounts::new(&config.auth_token, config.bcrypt_cost, config.client_tls.client_cert_auth)
             .map_err(Failed::to("cannot make tokens for users"))?;
-    let sockets = bind(config)?;
+    let sockets = listeners::bind(config, peer_tls.as_ref())?;
     let files = Directory::new(directory.path(), config.wal_dir.as_deref());
     files.create().map_err(Failed::to("cannot make the data directory's folders"))?;
     notices::starting(config, &identity, selected.kind);
@@ -149,12 +150,14 @@ fn start(config: &Config) -> Result<End, Failed> {
         identity,
         web: web::Settings {
             gateway: config.enable_grpc_gateway,
+            pprof: config.enable_pprof,
             cors: config.cors.clone(),
             host_whitelist: config.host_whitelist.clone(),
         },
-        accounts,
         metrics,
         counters,
+        peer_tls,
+        accounts,
         stopping,
     };
     let mut signals = Some((signals, Arc::new(stop)));
@@ -180,21 +183,29 @@ fn start_failure(error: &StartError) -> &'static str {
 }
 
 /// Who this member is: what its directory says, or, the first time, what the flags and the other members say.
-fn identify(config: &Config, signals: &mut Signals) -> Result<Identity, Failed> {
-    let unusable = || Failed::to("cannot use the data directory");
-    let owner = data::owner(&config.data_dir).map_err(unusable())?;
+fn identify(
+    config: &Config,
+    owner: Option<Owner>,
+    peer_tls: Option<&PeerTls>,
+    signals: &mut Signals,
+) -> Result<Identity, Failed> {
     let is_noted = owner.as_ref().is_some_and(|owner| owner.origin != Origin::Alone);
     let identity = match owner {
         Some(owner) => Identity::again(config, owner),
-        None => first_identity(config, signals)?,
+        None => first_identity(config, peer_tls, signals)?,
     };
     if !is_noted {
-        data::claim(&config.data_dir, &identity.owner()).map_err(unusable())?;
+        data::claim(&config.data_dir, &identity.owner())
+            .map_err(Failed::to("cannot use the data directory"))?;
     }
     Ok(identity)
 }
 
-fn first_identity(config: &Config, signals: &mut Signals) -> Result<Identity, Failed> {
+fn first_identity(
+    config: &Config,
+    peer_tls: Option<&PeerTls>,
+    signals: &mut Signals,
+) -> Result<Identity, Failed> {
     config.verify_bootstrap().map_err(Failed::to("failed to verify flags"))?;
     match config.initial_cluster_state {
         ClusterState::New => {
@@ -208,7 +219,7 @@ fn first_identity(config: &Config, signals: &mut Signals) -> Result<Identity, Fa
                     signals::die_by(signal);
                 }
             };
-            join::find(config, interrupted).map_err(Failed::to("cannot join the cluster"))
+            join::find(config, peer_tls, interrupted).map_err(Failed::to("cannot join the cluster"))
         }
     }
 }
@@ -226,98 +237,6 @@ fn select_runtime(choice: RuntimeChoice) -> Result<Selected, Failed> {
         tracing::warn!(reason, "io_uring is refused here: serving with tokio and epoll instead");
     }
     Ok(selected)
-}
-
-/// A socket to accept clients on.
-struct Socket {
-    prepared: Prepared,
-    face: Face,
-    /// If connections are to be secured.
-    tls: Option<tls::Server>,
-}
-
-/// The sockets of one core.
-type Sockets = Vec<Socket>;
-
-/// Binds all listeners, for each core its own.
-fn bind(config: &Config) -> Result<Vec<Sockets>, Failed> {
-    let clients = config.listen_client_urls.iter().map(|url| (url, Face::Clients));
-    let http = config.listen_client_http_urls.iter().map(|url| (url, Face::Http));
-    let metrics = config.listen_metrics_urls.iter().map(|url| (url, Face::Metrics));
-    let peers = config.listen_peer_urls.iter().map(|url| (url, Face::Peers));
-    let tls = client_tls(config)?;
-    let mut cores: Vec<Sockets> = (0..config.cores.get()).map(|_| Vec::new()).collect();
-    for (url, face) in peers.chain(clients).chain(http).chain(metrics) {
-        if url.is_tls() && face == Face::Peers {
-            let why =
-                format!("{}: links between members are not secured by this version", url.as_str());
-            return Err(Failed { what: "failed to verify flags", why });
-        }
-        let tls = tls.as_ref().filter(|_| url.is_tls());
-        // What peers say is for the replica, which is on the first core.
-        let executors = if face == Face::Peers { NonZeroUsize::MIN } else { config.cores };
-        let bound = listener::bind(&address_of(url), executors);
-        let bound = bound.map_err(Failed::to("cannot listen"))?;
-        for (core, prepared) in cores.iter_mut().zip(bound) {
-            core.push(Socket { prepared, face, tls: tls.cloned() });
-        }
-    }
-    Ok(cores)
-}
-
-/// TLS of clients, if any of them is to speak it.
-fn client_tls(config: &Config) -> Result<Option<tls::Server>, Failed> {
-    let urls = || {
-        let more = config.listen_client_http_urls.iter().chain(&config.listen_metrics_urls);
-        config.listen_client_urls.iter().chain(more)
-    };
-    let mut settings = config.client_tls.clone();
-    if let Some(url) = config.listen_client_urls.iter().find(|url| !url.is_tls()) {
-        let client_url = url.as_str();
-        if settings.has_certificate() {
-            tracing::warn!(
-                client_url,
-                "scheme is HTTP while key and cert files are present; ignoring key and cert files"
-            );
-        }
-        if settings.client_cert_auth {
-            tracing::warn!(
-                client_url,
-                "scheme is HTTP while --client-cert-auth is enabled; ignoring client cert auth for this URL"
-            );
-        }
-    }
-    let Some(url) = urls().find(|url| url.is_tls()) else { return Ok(None) };
-    if settings.auto && settings.has_certificate() {
-        tracing::warn!("ignoring client auto TLS since certs given");
-    } else if settings.auto {
-        let hosts: BTreeSet<String> = urls().filter_map(Url::host).map(str::to_owned).collect();
-        let hosts: Vec<String> = hosts.into_iter().collect();
-        let folder = config.data_dir.join("fixtures").join("client");
-        let now = Duration::from_nanos(clock::wall_ns());
-        let years = config.self_signed_cert_validity;
-        let (cert, key) = tls::self_signed::in_folder(&folder, &hosts, years, now)
-            .map_err(Failed::to("cannot make a certificate"))?;
-        (settings.cert_file, settings.key_file) = (Some(cert), Some(key));
-    }
-    if !settings.has_certificate() {
-        let why = format!(
-            "TLS key/cert (--cert-file, --key-file) must be provided for client url {} with HTTPS scheme",
-            url.as_str()
-        );
-        return Err(Failed { what: "failed to verify flags", why });
-    }
-    let server = tls::Server::new(&settings, &config.tls);
-    server.map(Some).map_err(Failed::to("cannot serve clients with TLS"))
-}
-
-/// Where to listen: hosts of listen URLs are addresses or `localhost`, as [`Config`] promises.
-fn address_of(url: &Url) -> Address {
-    match (url.socket_address(), url.unix_path()) {
-        (Some(address), _) => Address::Tcp(address),
-        (None, Some(path)) => Address::Unix(path.to_path_buf()),
-        (None, None) => unreachable!("listen URLs were checked"),
-    }
 }
 
 fn pulse_config(config: &Config) -> pulse::Config {
@@ -386,6 +305,7 @@ struct Member {
     accounts: Accounts,
     metrics: Arc<Metrics>,
     counters: Arc<Counters>,
+    peer_tls: Option<PeerTls>,
     stopping: watch::Receiver<Option<End>>,
 }
 
@@ -411,7 +331,8 @@ impl Program for Member {
         });
         let notices = Notices::new(Arc::clone(&self.metrics), &self.identity);
         let observer = Rc::new(move |notice| notices.tell(notice));
-        let (settings, stopping) = (self.settings.clone(), self.stopping.clone());
+        let (mut settings, stopping) = (self.settings.clone(), self.stopping.clone());
+        settings.peer_connector = self.peer_tls.clone().map(PeerTls::connector::<R>);
         let ready = move |handle| self.ready::<R>(core, handle, sockets, heard);
         let fatal = Rc::new(move |fatal| match (fatal, &stop) {
             // In good order: who removed it may wait for the answer.
@@ -440,7 +361,7 @@ impl Member {
         let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters, stopping);
         let server = server.with_web(self.web).with_accounts(self.accounts);
         for socket in sockets {
-            R::spawn(listen(server.clone(), socket));
+            R::spawn(listeners::listen(server.clone(), socket));
         }
         R::spawn(stop_when_told(server.clone(), stop, self.stopping));
         if let Some((heard, stop)) = heard {
@@ -453,34 +374,13 @@ impl Member {
     }
 }
 
-/// Accepts connections until the process stops.
-async fn listen<R: Runtime>(server: Context<R>, socket: Socket) {
-    let Socket { prepared, face, tls } = socket;
-    let tls = tls.map(|tls| tls.acceptor());
-    let listener = match R::listen(prepared) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(error = %error, "cannot listen"),
-    };
-    let served = server.clone();
-    let serve = move |stream: R::Stream, _peer| {
-        if served.is_stopping() {
-            return;
-        }
-        let (server, stream) = (served.clone(), Box::new(stream));
-        match tls.clone() {
-            Some(tls) => R::spawn(accept::serve_secured(server, stream, face, tls)),
-            None => R::spawn(accept::serve(server, stream, face)),
-        }
-    };
-    let failed =
-        |error: &std::io::Error| tracing::warn!(error = %error, "cannot accept a connection");
-    listener::accept_each::<R>(listener, serve, failed).await;
-}
-
 /// Says that clients are served, once the cluster has a leader and a version, which some clients ask for first.
 async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
     for url in &config.listen_peer_urls {
         tracing::info!(address = url.as_str(), "serving peer traffic");
+    }
+    for url in &config.listen_metrics_urls {
+        tracing::info!(address = url.as_str(), "serving metrics");
     }
     let handle = server.handle();
     let mut pause = POLL_MIN;

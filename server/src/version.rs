@@ -4,7 +4,7 @@
 ///
 /// It is shown wherever etcd shows its own. Kubernetes reads it as a semantic version and wants 3.5.13 or later
 /// before it trusts progress notifications; Patroni splits it at the dots and reads three integers: no suffix.
-pub const ETCD_VERSION: &str = "3.7.0";
+pub const ETCD_VERSION: &str = "3.7.3";
 
 /// The version of Cairn.
 pub const CAIRN_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -27,6 +27,8 @@ use crate::{gateway, http1};
 pub struct Settings {
     /// Whether there is a JSON gateway.
     pub gateway: bool,
+    /// Whether whoever asks for profiles is told where there are some.
+    pub pprof: bool,
     /// Origins of web pages that may ask.
     pub cors: Allowed,
     /// Host names that requests without TLS may name.
@@ -35,7 +37,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { gateway: true, cors: Allowed::All, host_whitelist: Allowed::All }
+        Self { gateway: true, pprof: false, cors: Allowed::All, host_whitelist: Allowed::All }
     }
 }
 
@@ -162,11 +164,13 @@ pub(crate) async fn answer<R: Runtime>(
             }
             _ => {
                 let _busy = work.begin();
-                http1::answer(server, &head).await
+                http1::answer(server, &door, &head).await
             }
         }
     };
-    allow_origin(&settings.cors, &head, answer.headers_mut());
+    if door.serves_gateway {
+        allow_origin(&settings.cors, &head, answer.headers_mut());
+    }
     answer
 }
 

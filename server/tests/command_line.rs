@@ -1,11 +1,22 @@
 //! What the binary answers to command lines that start nothing: texts and exit codes, which etcd 3.7.3 has for the
 //! same lines.
 
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs the binary with an environment of its own.
 fn run(words: &str, variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+    run_by(Path::new(env!("CARGO_BIN_EXE_cairn")), words, variables)
+}
+
+/// The same, by a link to it.
+fn run_by(
+    program: &Path,
+    words: &str,
+    variables: &[(&str, &str)],
+) -> (Option<i32>, String, String) {
+    let mut command = Command::new(program);
     command.args(words.split_whitespace()).env_clear().envs(variables.iter().copied());
     let Output { status, stdout, stderr } = command.output().expect("the binary runs");
     let text = |bytes| String::from_utf8(bytes).expect("the binary writes text");
@@ -65,7 +76,33 @@ fn the_version_has_etcds_lines_and_one_of_ours() {
     let names: Vec<&str> =
         stdout.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
     assert_eq!(names, ["etcd Version", "Git SHA", "Rust Version", "Rust OS/Arch", "Cairn Version"]);
-    assert!(stdout.starts_with("etcd Version: 3.7.0\n"));
+    assert!(stdout.starts_with("etcd Version: 3.7.3\n"));
+}
+
+#[test]
+fn under_etcds_name_it_answers_as_etcd() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let etcd = folder.path().join("etcd");
+    symlink(env!("CARGO_BIN_EXE_cairn"), &etcd).expect("links can be made");
+    for words in ["--version", "-version", "--version=true"] {
+        let (code, stdout, _) = run_by(&etcd, words, &[]);
+        let names: Vec<&str> =
+            stdout.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        assert_eq!(code, Some(0));
+        assert_eq!(names, ["etcd Version", "Git SHA", "Go Version", "Go OS/Arch", "Cairn Version"]);
+        assert!(stdout.starts_with("etcd Version: 3.7.3\n"));
+    }
+    let (code, stdout, stderr) = run_by(&etcd, "--help", &[]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.starts_with("Usage:\n\n  etcd [flags]\n"), "{stdout}");
+    assert!(!stdout.contains("local-cluster"), "{stdout}");
+    let (code, _, stderr) = run_by(&etcd, "--bogus", &[]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.starts_with("flag provided but not defined: -bogus\nUsage:\n\n  etcd [flags]"));
+    // What is a subcommand of ours is nothing to etcd.
+    let (code, _, stderr) = run_by(&etcd, "wal", &[]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains(r#""error":"\"wal\" is not a valid flag"#), "{stderr}");
 }
 
 #[test]

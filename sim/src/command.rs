@@ -5,9 +5,11 @@ use core::time::Duration;
 use std::io::{self, Write};
 
 use crate::check::Violation;
-use crate::exhaust::{self, Action, Scope};
+use crate::exhaust::state::Action;
+use crate::exhaust::{self, Scope};
 use crate::fleet::{self, Fleet, Report};
-use crate::run::Tally;
+use crate::mutants::Mutants;
+use crate::run::tally::Tally;
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
@@ -24,29 +26,9 @@ pub enum Command {
     /// Run one seed after another, until one fails
     Fleet(Extent),
     /// Look at every state of agreement alone that a few steps can reach
-    Check {
-        /// Members
-        #[arg(long, default_value_t = 3)]
-        members: u64,
-        /// The highest term
-        #[arg(long, default_value_t = 2)]
-        terms: u64,
-        /// Entries
-        #[arg(long, default_value_t = 1)]
-        entries: u64,
-        /// Changes of the members
-        #[arg(long, default_value_t = 0)]
-        changes: u64,
-        /// Crashes
-        #[arg(long, default_value_t = 0)]
-        crashes: u64,
-        /// Messages in flight
-        #[arg(long, default_value_t = 3)]
-        in_flight: usize,
-        /// States after which to stop
-        #[arg(long, default_value_t = 1_000_000)]
-        states: usize,
-    },
+    Check(Bounds),
+    /// Plant bugs in a copy of the source, and see what finds them
+    Mutants(Mutants),
     /// Take random steps through agreement alone, from one seed after another
     Walk {
         /// Members
@@ -59,6 +41,47 @@ pub enum Command {
         #[arg(long, default_value_t = 2000)]
         steps: usize,
     },
+}
+
+/// What to look at. Without any of these: every scope that has a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Bounds {
+    /// A scope by its name; what is said besides takes the place of what it has
+    #[arg(long)]
+    scope: Option<String>,
+    /// Members
+    #[arg(long)]
+    members: Option<u64>,
+    /// The highest term
+    #[arg(long)]
+    terms: Option<u64>,
+    /// Campaigns
+    #[arg(long)]
+    campaigns: Option<u64>,
+    /// Heartbeats
+    #[arg(long)]
+    heartbeats: Option<u64>,
+    /// Entries
+    #[arg(long)]
+    entries: Option<u64>,
+    /// Reads
+    #[arg(long)]
+    reads: Option<u64>,
+    /// Changes of the members
+    #[arg(long)]
+    changes: Option<u64>,
+    /// Crashes
+    #[arg(long)]
+    crashes: Option<u64>,
+    /// Messages that arrive twice
+    #[arg(long)]
+    duplicates: Option<u64>,
+    /// Messages in flight
+    #[arg(long)]
+    in_flight: Option<usize>,
+    /// States after which to stop
+    #[arg(long)]
+    states: Option<usize>,
 }
 
 /// How long a fleet is out.
@@ -106,27 +129,9 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
             writeln!(out, "{report}")?;
             Ok(verdict(&report))
         }
-        Command::Check { members, terms, entries, changes, crashes, in_flight, states } => {
-            let scope = Scope {
-                members,
-                terms,
-                entries,
-                changes,
-                crashes,
-                duplicates: 0,
-                in_flight,
-                states_max: states,
-            };
-            let explored = exhaust::explore(&scope);
-            writeln!(
-                out,
-                "{} states, {} steps, {} deep, {}",
-                explored.states,
-                explored.steps,
-                explored.depth,
-                if explored.complete { "all" } else { "not all" }
-            )?;
-            tell_way(explored.violation, out)
+        Command::Check(ref bounds) => check(bounds, out),
+        Command::Mutants(ref mutants) => {
+            Ok(if mutants.run(out)? == 0 { Verdict::Holds } else { Verdict::Fails })
         }
         Command::Walk { members, seeds, steps } => {
             let scope = exhaust::walking(members);
@@ -144,6 +149,55 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
             send_out(Fleet { first, seeds, time_max, cores }, out)
         }
     }
+}
+
+fn check(bounds: &Bounds, out: &mut impl Write) -> io::Result<Verdict> {
+    if *bounds == Bounds::default() {
+        for (name, scope) in exhaust::SCOPES {
+            let verdict = check_scope(name, &scope, out)?;
+            if verdict == Verdict::Fails {
+                return Ok(verdict);
+            }
+        }
+        return Ok(Verdict::Holds);
+    }
+    let name = bounds.scope.as_deref().unwrap_or("election");
+    let Some((_, base)) = exhaust::SCOPES.into_iter().find(|(known, _)| *known == name) else {
+        let known = exhaust::SCOPES.map(|(name, _)| name).join(", ");
+        writeln!(out, "there is no scope {name}; there are: {known}")?;
+        return Ok(Verdict::Fails);
+    };
+    let scope = Scope {
+        members: bounds.members.unwrap_or(base.members),
+        begin: base.begin,
+        terms: bounds.terms.unwrap_or(base.terms),
+        campaigns: bounds.campaigns.unwrap_or(base.campaigns),
+        heartbeats: bounds.heartbeats.unwrap_or(base.heartbeats),
+        entries: bounds.entries.unwrap_or(base.entries),
+        reads: bounds.reads.unwrap_or(base.reads),
+        changes: bounds.changes.unwrap_or(base.changes),
+        crashes: bounds.crashes.unwrap_or(base.crashes),
+        duplicates: bounds.duplicates.unwrap_or(base.duplicates),
+        in_flight: bounds.in_flight.unwrap_or(base.in_flight),
+        states_max: bounds.states.unwrap_or(base.states_max),
+    };
+    check_scope(name, &scope, out)
+}
+
+fn check_scope(name: &str, scope: &Scope, out: &mut impl Write) -> io::Result<Verdict> {
+    let began = fleet::now();
+    let explored = exhaust::explore(scope);
+    let took_ms = began.elapsed().as_millis().max(1);
+    let per_second = u128::try_from(explored.states).expect("it fits") * 1000 / took_ms;
+    writeln!(
+        out,
+        "{name}: {}, {} states, {} steps, {} deep, {took_ms} ms, {per_second} states per second",
+        if explored.complete { "complete" } else { "not complete" },
+        explored.states,
+        explored.steps,
+        explored.depth,
+    )?;
+    tell_way(explored.violation, out)
 }
 
 /// Tells of a rule that was broken, and the way there.

@@ -12,7 +12,8 @@ use std::thread;
 use std::time::Instant;
 
 use crate::check::Violation;
-use crate::run::{Run, Tally};
+use crate::run::Run;
+use crate::run::tally::Tally;
 use crate::swarm::Swarm;
 
 /// What became of a seed.
@@ -123,7 +124,7 @@ impl Fleet {
     clippy::disallowed_methods,
     reason = "a fleet is no simulation: it is told how long it may take"
 )]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

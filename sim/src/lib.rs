@@ -14,6 +14,7 @@ pub mod disk;
 pub mod exhaust;
 pub mod fleet;
 pub mod model;
+pub mod mutants;
 pub mod network;
 pub mod random;
 pub mod run;

@@ -12,11 +12,12 @@
 //! A line that begins with `>` is a command, one that begins with `#` a comment; every other line that is not
 //! empty is expected output. `UPDATE=1 cargo test -p cairn-sim` writes down what really came out.
 //!
-//! Commands: `members N [shards N]`, `start WHO`, `crash WHO [nothing|everything|any|prefix]`, `run TIME`,
-//! `trace KIND…` (messages, log, events, replies), `put WHO KEY VALUE [LEASE]`, `get WHO KEY [serializable]`,
+//! Commands: `members N [shards N | forgetful | one-by-one]` (forgetful members keep no entry in memory that is applied;
+//! the others send one entry at a time), `start WHO`, `crash WHO [nothing|everything|any|prefix]`, `pause WHO`, `resume WHO`, `stall WHO TIME` (its
+//! disk), `run TIME`, `trace KIND…` (messages, log, events, turns: events but changes of the members, replies), `put WHO KEY VALUE [LEASE]`, `get WHO KEY [serializable]`,
 //! `del WHO KEY`, `grant WHO LEASE TTL`, `keepalive WHO LEASE`, `ttl WHO LEASE`, `compact WHO REVISION`,
 //! `add WHO ID [learner]`, `promote WHO ID`, `remove WHO ID`, `transfer WHO ID`, `members-of WHO`, `join ID` (a member
-//! that others add), `wipe WHO`, `isolate WHO`, `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
+//! that others add), `wipe WHO`, `image WHO` (a copy of its disk), `set-back WHO` (to the copy), `isolate WHO`, `until WHO leads`, `cut FROM TO`, `heal`, `flip WHO SEGMENT OFFSET`, `log WHO`, `status WHO`. WHO is a member's number or `all`.
 
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -30,13 +31,18 @@ use cairn_engine::api::etcdserverpb::{
 use cairn_engine::api::{Error, Request, Response};
 use cairn_engine::cluster::Wish;
 use cairn_engine::config::{Limits, Lives, Member};
+use cairn_engine::event::Event;
 use cairn_engine::peer;
+use cairn_engine::raft::RoleName;
 use cairn_engine::wal::SegmentSeq;
-use cairn_engine::{ClusterId, Config, LeaseId, MemberId, RequestId, ShardId};
+use cairn_engine::{ClusterId, Config, LeaseId, MemberId, Replica, RequestId, ShardId};
 
 use crate::clock::Clock;
 use crate::disk::Torn;
 use crate::world::{Delays, Observation, Options, World};
+
+/// How long [`Player::run_until_leads`] waits.
+const PATIENCE: &str = "30s";
 
 /// Runs a script and returns it with the output that came out this time.
 ///
@@ -66,12 +72,18 @@ struct Player {
     world: Option<World>,
     traced: BTreeSet<String>,
     requests: u64,
+    /// What its members do not do as others.
+    quirk: String,
 }
 
 impl Player {
     fn play(&mut self, words: &[&str], out: &mut String) -> Result<(), String> {
         match words {
             ["members", count] => self.members(count, "1")?,
+            ["members", count, quirk @ ("forgetful" | "one-by-one")] => {
+                (*quirk).clone_into(&mut self.quirk);
+                self.members(count, "1")?;
+            }
             ["members", count, "shards", shards] => self.members(count, shards)?,
             ["start", who] => {
                 for id in self.who(who)? {
@@ -80,9 +92,27 @@ impl Player {
             }
             ["crash", who] => self.crash(who, "nothing")?,
             ["crash", who, torn] => self.crash(who, torn)?,
+            ["pause", who] => {
+                for id in self.who(who)? {
+                    self.world()?.pause(id);
+                }
+            }
+            ["resume", who] => {
+                for id in self.who(who)? {
+                    self.world()?.resume_if_paused(id);
+                }
+            }
+            ["stall", who, time] => {
+                let (id, time) = (member(who)?, nanos(time)?);
+                self.world()?.stall_disk(id, time);
+            }
             ["run", time] => self.run(time, out)?,
+            ["until", who, "leads"] => self.run_until_leads(member(who)?, out)?,
             ["trace", kinds @ ..] => {
                 self.traced = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+                if self.traced.contains("events") {
+                    self.traced.extend(["turns".to_owned(), "changes".to_owned()]);
+                }
             }
             ["cut", from, to] => {
                 let (from, to) = (member(from)?, member(to)?);
@@ -95,12 +125,20 @@ impl Player {
             }
             ["heal"] => self.world()?.network.heal(),
             ["join", who] => {
-                let id = member(who)?;
-                self.world()?.add_member(config(id, Vec::new()), Clock::default());
+                let config = self.config(member(who)?, Vec::new());
+                self.world()?.add_member(config, Clock::default());
             }
             ["wipe", who] => {
                 let id = member(who)?;
                 self.world()?.wipe(id);
+            }
+            ["image", who] => {
+                let id = member(who)?;
+                self.world()?.take_image(id);
+            }
+            ["set-back", who] => {
+                let id = member(who)?;
+                self.world()?.roll_back(id);
             }
             ["members-of", who] => {
                 let id = member(who)?;
@@ -152,10 +190,22 @@ impl Player {
         let mut world = World::new(Options { seed: 1, shards, delays, exact: true });
         let members: Vec<Member> = (1..=count).map(named).collect();
         for member in &members {
-            world.add_member(config(member.id, members.clone()), Clock::default());
+            world.add_member(self.config(member.id, members.clone()), Clock::default());
         }
         self.world = Some(world);
         Ok(())
+    }
+
+    fn config(&self, id: MemberId, members: Vec<Member>) -> Config {
+        let mut config = config(id, members);
+        match self.quirk.as_str() {
+            "forgetful" => {
+                (config.limits.log_memory_bytes, config.limits.log_needed_bytes_max) = (1, 1);
+            }
+            "one-by-one" => config.limits.append_bytes_max = 1,
+            _ => {}
+        }
+        config
     }
 
     fn crash(&mut self, who: &str, torn: &str) -> Result<(), String> {
@@ -179,6 +229,19 @@ impl Player {
             self.report(out)?;
         }
         self.world()?.run_until(until);
+        Ok(())
+    }
+
+    fn run_until_leads(&mut self, id: MemberId, out: &mut String) -> Result<(), String> {
+        let until = self.world()?.now_ns() + nanos(PATIENCE)?;
+        let leads = |replica: &Replica| replica.status().role == RoleName::Leader;
+        while !self.world()?.replica(id).is_some_and(leads) {
+            if self.world()?.next_ns().is_none_or(|next| next > until) {
+                return Err(format!("it does not within {PATIENCE}"));
+            }
+            self.world()?.step();
+            self.report(out)?;
+        }
         Ok(())
     }
 
@@ -229,7 +292,10 @@ fn describe(observation: &Observation) -> (&'static str, String) {
                 publication.view.revision()
             ),
         ),
-        Observation::Event(id, event) => ("events", format!("{} {event:?}", id.0)),
+        Observation::Event(id, event) => (
+            if let Event::Members(_) = event { "changes" } else { "turns" },
+            format!("{} {event:?}", id.0),
+        ),
         Observation::Sent(message) => (
             "messages",
             if let peer::Body::Raft { term, body } = &message.body {

@@ -80,6 +80,8 @@ pub enum Fault {
     Image,
     /// A member crashes, and its disk is replaced by a copy that was made earlier.
     RollBack,
+    /// Two members crash, and each is given the other's disk.
+    Swap,
 }
 
 /// What clients do.
@@ -180,7 +182,11 @@ impl Swarm {
             } else {
                 random.magnitude(50 * MILLI, 10 * SECOND)
             },
-            faults: faults(random, members),
+            faults: {
+                let mut faults = faults(random, members);
+                faults.extend(later_faults(seed, members));
+                faults
+            },
             drift_ppm_max: if random.chance(1, 2) { 0 } else { random.magnitude(10, 200_000) },
             work: Work { auth_one_in, ..work(random) },
         }
@@ -304,6 +310,12 @@ fn faults(random: &mut Random, members: u64) -> Vec<(Fault, u64)> {
         Fault::RollBack,
     ];
     if members < 2 { some(random, &alone) } else { some(random, &together) }
+}
+
+/// Faults that came later, from numbers of their own: so the seeds of before mean what they meant, where these are left out.
+fn later_faults(seed: u64, members: u64) -> Option<(Fault, u64)> {
+    let random = &mut Random::new(seed, 13);
+    (members > 1 && random.chance(1, 3)).then(|| (Fault::Swap, random.magnitude(1, 4)))
 }
 
 fn work(random: &mut Random) -> Work {

@@ -279,6 +279,16 @@ impl World {
         (member.disk, member.known_lives) = member.image.clone().expect("there is a copy");
     }
 
+    /// Gives two members each other's disks, with the starts that these know of; both are down.
+    pub fn swap_disks(&mut self, one: MemberId, other: MemberId) {
+        let mut taken = self.members.remove(&one).expect("a member of this world");
+        let member = self.member(other);
+        assert!(taken.process.is_none() && member.process.is_none(), "both are down");
+        core::mem::swap(&mut taken.disk, &mut member.disk);
+        core::mem::swap(&mut taken.known_lives, &mut member.known_lives);
+        self.members.insert(one, taken);
+    }
+
     /// The present start of a member, or its last.
     pub fn incarnation(&self, id: MemberId) -> Incarnation {
         self.members[&id].known_lives.last().copied().unwrap_or_default()
@@ -350,6 +360,13 @@ impl World {
     /// Ends a member's process after so many of its outputs, in the middle of whatever it does then.
     pub fn crash_after(&mut self, id: MemberId, outputs: u64, torn: Torn) {
         self.process(id).doomed = Some((outputs, torn));
+    }
+
+    /// Takes back what [`World::crash_after`] said, if it has not come to that.
+    pub fn spare(&mut self, id: MemberId) {
+        if let Some(process) = &mut self.member(id).process {
+            process.doomed = None;
+        }
     }
 
     /// Stops a member's process for a while: nothing happens to it until it is resumed. Its clock runs on.
@@ -456,6 +473,11 @@ impl World {
             return;
         }
         self.hop_to_shard(self.life(member), shard, shard, input);
+    }
+
+    /// Lets a message arrive that nobody sent.
+    pub fn inject(&mut self, message: Message) {
+        self.schedule(self.now_ns, Happening::Deliver(message));
     }
 
     /// Asks to observe [`Observation::Alarm`] after a while.

@@ -1,26 +1,29 @@
 //! Agreement alone: everything that a few steps can do, and far walks.
 
-use cairn_sim::exhaust::{Scope, explore, walk, walking};
+use cairn_sim::exhaust::{SCOPES, explore, walk, walking};
 
-#[test]
-fn no_order_of_a_few_steps_breaks_a_rule() {
-    let scope = Scope {
-        members: 3,
-        terms: 2,
-        entries: 1,
-        changes: 0,
-        crashes: 0,
-        duplicates: 0,
-        in_flight: 3,
-        states_max: 60_000,
-    };
-    // Without and with a crash, a message twice, and a change of the members.
-    for (crashes, duplicates, changes) in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)] {
-        let explored = explore(&Scope { crashes, duplicates, changes, ..scope });
-        assert!(explored.violation.is_none(), "{:?}", explored.violation);
-        assert!(explored.complete || explored.states >= scope.states_max, "{explored:?}");
-    }
+/// Every state of a scope was looked at, and is as it should be.
+fn check(name: &str) {
+    let (_, scope) = SCOPES.into_iter().find(|(known, _)| *known == name).expect("a scope");
+    let explored = explore(&scope);
+    assert!(explored.violation.is_none(), "{name}: {:?}", explored.violation);
+    assert!(explored.complete, "{name} does not come to an end: {explored:?}");
+    assert!(explored.states > 10_000, "{name} leaves nothing to look at: {explored:?}");
 }
+
+/// A test for each scope, so that they run side by side.
+macro_rules! scopes {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { check(stringify!($name)); })*
+
+        #[test]
+        fn every_scope_has_a_test() {
+            assert_eq!(SCOPES.map(|(name, _)| name), [$(stringify!($name)),*]);
+        }
+    };
+}
+
+scopes! { election replication doubles reads recovery reconfiguration }
 
 #[test]
 fn far_walks_of_three_and_of_five_members_break_no_rule() {

@@ -1,7 +1,7 @@
 //! A small fleet on every build; `cairn sim fleet` sends out large ones.
 
 use cairn_sim::fleet::{Fleet, run, run_keeping};
-use cairn_sim::run::Tally;
+use cairn_sim::run::tally::Tally;
 
 #[test]
 fn every_rule_holds_in_the_first_seeds_and_they_get_around() {

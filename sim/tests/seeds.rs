@@ -53,3 +53,42 @@ fn seed_778_a_cut_that_stays_excuses_what_a_cut_excuses() {
 fn seed_809_the_clock_of_a_later_member_counts() {
     check(809);
 }
+
+/// A leader of two removed itself, was the only one to know it, and refused the other its vote for an entry that could
+/// not be committed any more. Now the answer to a pre-vote also tells what is committed.
+#[test]
+fn seed_1114_who_removed_itself_does_not_keep_the_other_from_leading() {
+    check(1114);
+}
+
+/// Three voters became two, one of whom had an empty disk and voted for nobody. The fix's own tests are those of
+/// `replica/vouch.rs`.
+#[test]
+fn seed_2570_the_others_vouch_for_a_member_that_does_not_know_what_it_promised() {
+    check(2570);
+}
+
+/// A leader's words that had been under way for long made a member believe that it was not itself.
+#[test]
+fn seeds_1215_and_1828_late_words_are_not_believed() {
+    check(1215);
+    check(1828);
+}
+
+/// A member that lost its disk twice took the end of the first time for the end of the second.
+#[test]
+fn seed_1348_what_was_forgiven_once_is_not_forgiven_twice() {
+    check(1348);
+}
+
+/// The fix's own test: `the_time_is_logged_every_second_while_there_are_leases`.
+#[test]
+fn seed_2488_what_is_refused_does_not_keep_the_time_out_of_the_log() {
+    check(2488);
+}
+
+/// A wrong accusation: the clock of one leader jumped, and then that of the next.
+#[test]
+fn seed_2750_the_jumps_of_two_leaders_add_up() {
+    check(2750);
+}

@@ -54,10 +54,16 @@ impl Keeper {
     ///
     /// # Panics
     /// If this member does not lead.
-    pub fn stamp(&mut self, now: Time) -> ClusterTime {
-        let clock = self.clock.as_mut().expect("only a leader proposes");
-        clock.stamped = now;
-        clock.read(now)
+    pub fn stamp(&self, now: Time) -> ClusterTime {
+        self.clock.as_ref().expect("only a leader proposes").read(now)
+    }
+
+    /// Notes that an entry with the time of now was proposed.
+    ///
+    /// # Panics
+    /// If this member does not lead.
+    pub fn proposed(&mut self, now: Time) {
+        self.clock.as_mut().expect("only a leader proposes").stamped = now;
     }
 
     /// The cluster's time; while this member does not lead, the latest that it knows.
@@ -160,6 +166,9 @@ mod tests {
         assert_eq!(keeper.deadline(&lessor), Some(at(1000)));
         assert_eq!(keeper.due(at(1000), &lessor, &Limits::default()), Some(Command::Tick));
         assert_eq!(keeper.stamp(at(1000)), ClusterTime(1000));
+        let still_due = keeper.due(at(1000), &lessor, &Limits::default());
+        assert_eq!(still_due, Some(Command::Tick), "what is refused after all logs nothing");
+        keeper.proposed(at(1000));
         assert_eq!(keeper.due(at(1001), &lessor, &Limits::default()), None);
         assert_eq!(keeper.due(at(2000), &Lessor::default(), &Limits::default()), None);
     }

@@ -17,11 +17,12 @@ use core::fmt;
 use bytes::{Buf, Bytes};
 
 use super::frame::{Kind, encode as encode_frame};
-use super::{Body, Incarnation, Known, Message, Proposal, SnapshotPart};
+use super::{Body, Incarnation, Known, Message, Proposal, SnapshotPart, Vouch};
 use crate::api::Error;
 use crate::convert::{to_u64, to_usize};
 use crate::ids::MemberId;
 use crate::lease::ClusterTime;
+use crate::raft::membership::Membership;
 use crate::raft::message::{Body as RaftBody, LogEnd, Round};
 use crate::raft::{Entry, EntryKind, Index, Term};
 
@@ -57,6 +58,8 @@ pub enum Malformed {
     Flag(u8),
     /// Nothing counts that far.
     Number(u64),
+    /// No members that could be a cluster's.
+    Membership,
     /// The data of the entry with this index is not what its leader made.
     EntryChecksum(Index),
 }
@@ -78,7 +81,9 @@ pub fn weight_bytes(message: &Message) -> usize {
         | Body::Digest { .. }
         | Body::SnapshotReceived { .. }
         | Body::Removed
-        | Body::Forgot { .. } => 0,
+        | Body::Forgot { .. }
+        | Body::Ask { .. } => 0,
+        Body::Vouch { vouch, .. } => vouch.membership.members().count() * 3 * size_of::<u64>(),
     };
     MESSAGE_BYTES + payload
 }
@@ -98,10 +103,11 @@ pub fn encode(message: &Message, out: &mut Vec<u8>) {
     encode_frame(Kind::Message, out, |out| {
         match message.known {
             Known::Unsure => out.push(0),
-            Known::Settled { incarnation, acknowledged } => {
+            Known::Settled { incarnation, acknowledged, as_of } => {
                 out.push(1);
                 put(out, incarnation.0);
                 put(out, acknowledged.0);
+                put(out, as_of.0);
             }
         }
         encode_body(&message.body, out);
@@ -161,6 +167,17 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             out.push(40);
             put(out, incarnation.0);
         }
+        Body::Ask { incarnation } => {
+            out.push(41);
+            put(out, incarnation.0);
+        }
+        Body::Vouch { incarnation, vouch } => {
+            out.push(42);
+            put(out, incarnation.0);
+            put(out, vouch.term.0);
+            put_place(out, vouch.last);
+            vouch.membership.encode(out);
+        }
     }
 }
 
@@ -181,9 +198,11 @@ fn encode_raft(term: Term, body: &RaftBody, out: &mut Vec<u8>) {
     put(out, term.0);
     match body {
         RaftBody::PreVote { last } => put_place(out, *last),
-        RaftBody::PreVoteReply { granted } | RaftBody::VoteReply { granted } => {
+        RaftBody::PreVoteReply { granted, committed } => {
             out.push(u8::from(*granted));
+            put_place(out, *committed);
         }
+        RaftBody::VoteReply { granted } => out.push(u8::from(*granted)),
         RaftBody::Vote { last, takeover } => {
             put_place(out, *last);
             out.push(u8::from(*takeover));
@@ -239,7 +258,8 @@ pub fn decode(body: Bytes, from: MemberId, to: MemberId) -> Result<Message, Malf
     let mut fields = Fields(body);
     let known = if fields.flag()? {
         let incarnation = Incarnation(fields.any()?);
-        Known::Settled { incarnation, acknowledged: Index(fields.count()?) }
+        let (acknowledged, as_of) = (Index(fields.count()?), Index(fields.count()?));
+        Known::Settled { incarnation, acknowledged, as_of }
     } else {
         Known::Unsure
     };
@@ -295,6 +315,15 @@ fn decode_body(fields: &mut Fields) -> Result<Body, Malformed> {
         },
         39 => Body::Removed,
         40 => Body::Forgot { incarnation: Incarnation(fields.any()?) },
+        41 => Body::Ask { incarnation: Incarnation(fields.any()?) },
+        42 => Body::Vouch {
+            incarnation: Incarnation(fields.any()?),
+            vouch: Vouch {
+                term: Term(fields.count()?),
+                last: fields.place()?,
+                membership: fields.membership()?,
+            },
+        },
         unknown => return Err(Malformed::UnknownTag(unknown)),
     })
 }
@@ -302,7 +331,7 @@ fn decode_body(fields: &mut Fields) -> Result<Body, Malformed> {
 fn decode_raft(tag: u8, fields: &mut Fields) -> Result<RaftBody, Malformed> {
     Ok(match tag {
         1 => RaftBody::PreVote { last: fields.place()? },
-        2 => RaftBody::PreVoteReply { granted: fields.flag()? },
+        2 => RaftBody::PreVoteReply { granted: fields.flag()?, committed: fields.place()? },
         3 => RaftBody::Vote { last: fields.place()?, takeover: fields.flag()? },
         4 => RaftBody::VoteReply { granted: fields.flag()? },
         5 => {
@@ -353,6 +382,10 @@ impl Fields {
 
     fn place(&mut self) -> Result<LogEnd, Malformed> {
         Ok(LogEnd { index: Index(self.count()?), term: Term(self.count()?) })
+    }
+
+    fn membership(&mut self) -> Result<Membership, Malformed> {
+        Membership::decode(&mut self.0).ok_or(Malformed::Membership)
     }
 
     fn length(&mut self) -> Result<usize, Malformed> {
@@ -423,6 +456,7 @@ impl fmt::Display for Malformed {
             Self::Trailing(bytes) => write!(f, "a message with {bytes} bytes too many"),
             Self::Flag(byte) => write!(f, "{byte} where 0 or 1 should be"),
             Self::Number(number) => write!(f, "the number {number}, which nothing counts to"),
+            Self::Membership => f.write_str("a list of members that no cluster has"),
             Self::EntryChecksum(index) => {
                 write!(f, "entry {index} does not have the checksum that its leader computed")
             }

@@ -34,6 +34,7 @@ use bytes::Bytes;
 use crate::api::Error;
 use crate::ids::MemberId;
 use crate::lease::ClusterTime;
+use crate::raft::membership::Membership;
 use crate::raft::message::LogEnd;
 use crate::raft::{self, Index, Term};
 
@@ -65,6 +66,8 @@ pub enum Known {
         incarnation: Incarnation,
         /// Up to here the receiver has acknowledged the log to this leader.
         acknowledged: Index,
+        /// The last entry in the state that says so: what is as of an earlier one is out of date.
+        as_of: Index,
     },
 }
 
@@ -148,6 +151,29 @@ pub enum Body {
         /// The present one.
         incarnation: Incarnation,
     },
+    /// "What may I have promised?", of a member that does not know.
+    Ask {
+        /// The start that asks.
+        incarnation: Incarnation,
+    },
+    /// The answer to [`Body::Ask`], of a member that does know what itself promised.
+    Vouch {
+        /// The start that asked.
+        incarnation: Incarnation,
+        /// What its sender knows.
+        vouch: Vouch,
+    },
+}
+
+/// What a member knows that bounds what another may have promised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouch {
+    /// Its term.
+    pub term: Term,
+    /// The end of its log.
+    pub last: LogEnd,
+    /// Who takes part, as far as it knows that to be committed.
+    pub membership: Membership,
 }
 
 /// Something that a member asks its leader to put into the log.

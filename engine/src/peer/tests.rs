@@ -60,7 +60,10 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
     let unsure = |body| message(Known::Unsure, body);
     vec![
         ("pre-vote", unsure(raft(RaftBody::PreVote { last: place(40, 6) }))),
-        ("pre-vote reply", unsure(raft(RaftBody::PreVoteReply { granted: true }))),
+        (
+            "pre-vote reply",
+            unsure(raft(RaftBody::PreVoteReply { granted: true, committed: place(38, 6) })),
+        ),
         ("vote", unsure(raft(RaftBody::Vote { last: place(40, 6), takeover: true }))),
         ("vote reply", unsure(raft(RaftBody::VoteReply { granted: false }))),
         (
@@ -69,6 +72,7 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
                 Known::Settled {
                     incarnation: Incarnation(0x0123_4567_89ab_cdef),
                     acknowledged: Index(38),
+                    as_of: Index(39),
                 },
                 raft(RaftBody::Append { prev: place(40, 6), commit: Index(39), entries }),
             ),
@@ -81,7 +85,11 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
         (
             "heartbeat",
             message(
-                Known::Settled { incarnation: Incarnation::NONE, acknowledged: Index(0) },
+                Known::Settled {
+                    incarnation: Incarnation::NONE,
+                    acknowledged: Index(0),
+                    as_of: Index(9),
+                },
                 raft(RaftBody::Heartbeat { commit: Index(43), round: Round(9) }),
             ),
         ),
@@ -109,7 +117,14 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
         ),
         ("removed", unsure(Body::Removed)),
         ("forgot", unsure(Body::Forgot { incarnation: Incarnation(2) })),
+        ("ask", unsure(Body::Ask { incarnation: Incarnation(2) })),
+        ("vouch", unsure(Body::Vouch { incarnation: Incarnation(2), vouch: vouch() })),
     ]
+}
+
+fn vouch() -> Vouch {
+    let membership = Membership::new([MemberId(1), MemberId(2)]).to([MemberId(1)], [MemberId(2)]);
+    Vouch { term: Term(6), last: place(40, 6), membership }
 }
 
 fn hello() -> Hello {
@@ -410,7 +425,8 @@ fn raft_bodies() -> impl Strategy<Value = RaftBody> {
     });
     prop_oneof![
         places().prop_map(|last| RaftBody::PreVote { last }),
-        any::<bool>().prop_map(|granted| RaftBody::PreVoteReply { granted }),
+        (any::<bool>(), places())
+            .prop_map(|(granted, committed)| RaftBody::PreVoteReply { granted, committed }),
         (places(), any::<bool>()).prop_map(|(last, takeover)| RaftBody::Vote { last, takeover }),
         any::<bool>().prop_map(|granted| RaftBody::VoteReply { granted }),
         append,
@@ -452,15 +468,23 @@ fn bodies() -> impl Strategy<Value = Body> {
             .prop_map(|(transfer, offset, done)| Body::SnapshotReceived { transfer, offset, done }),
         1 => Just(Body::Removed),
         1 => any::<u64>().prop_map(|number| Body::Forgot { incarnation: Incarnation(number) }),
+        1 => any::<u64>().prop_map(|number| Body::Ask { incarnation: Incarnation(number) }),
+        1 => (any::<u64>(), count(), places()).prop_map(|(number, term, last)| Body::Vouch {
+            incarnation: Incarnation(number),
+            vouch: Vouch { term: Term(term), last, ..vouch() },
+        }),
     ]
 }
 
 fn messages() -> impl Strategy<Value = Message> {
     let known = prop_oneof![
         Just(Known::Unsure),
-        (any::<u64>(), count()).prop_map(|(incarnation, acknowledged)| Known::Settled {
-            incarnation: Incarnation(incarnation),
-            acknowledged: Index(acknowledged)
+        (any::<u64>(), count(), count()).prop_map(|(incarnation, acknowledged, as_of)| {
+            Known::Settled {
+                incarnation: Incarnation(incarnation),
+                acknowledged: Index(acknowledged),
+                as_of: Index(as_of),
+            }
         }),
     ];
     (known, bodies()).prop_map(|(known, body)| message(known, body))

@@ -69,7 +69,7 @@ impl Candidate {
             (Body::VoteReply { granted }, Contest::Vote | Contest::Takeover) => {
                 self.count(core, message.from, *granted)
             }
-            (Body::PreVoteReply { granted: false }, Contest::PreVote) => {
+            (Body::PreVoteReply { granted: false, .. }, Contest::PreVote) => {
                 self.count(core, message.from, false)
             }
             (Body::Vote { last, takeover: _ }, _) => {
@@ -101,5 +101,79 @@ impl Candidate {
             (Tally::Lost, _) => Next::Follow { leader: MemberId::NONE },
             (Tally::Open, _) => Next::Stay,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use core::time::Duration;
+
+    use super::super::log::Log;
+    use super::super::membership::Membership;
+    use super::super::message::LogEnd;
+    use super::super::{Config, Durable, HardState, Raft, RoleName};
+    use super::*;
+    use crate::rng::Rng;
+
+    fn member(id: u64) -> Raft {
+        let config = Config {
+            id: MemberId(id),
+            election_timeout: Duration::from_secs(1),
+            heartbeat_interval: Duration::from_millis(100),
+            append_bytes_max: 1 << 20,
+            appends_in_flight_max: 16,
+        };
+        let durable = Durable {
+            hard_state: HardState::default(),
+            log: Log::new(LogEnd::default(), Vec::new()),
+            membership: Membership::new((1..=3).map(MemberId)),
+        };
+        Raft::new(config, durable, Rng::new(id), Time::ZERO)
+    }
+
+    /// Carries messages until none is left; those to the third are lost.
+    fn talk(members: &mut [Raft; 2], now: Time) {
+        loop {
+            let mut said = Vec::new();
+            for member in members.iter_mut() {
+                said.extend(core::iter::from_fn(|| member.poll_message()).map(|out| out.message));
+            }
+            if said.is_empty() {
+                return;
+            }
+            for message in said {
+                match message.to {
+                    MemberId(1) => members[0].step(now, message),
+                    MemberId(2) => members[1].step(now, message),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_who_campaign_at_once_one_wins() {
+        let mut members = [member(1), member(2)];
+        let now = members[0].deadline().max(members[1].deadline());
+        members.iter_mut().for_each(|member| member.wake(now));
+        assert!(members.iter().all(|member| member.role() == RoleName::PreCandidate));
+        talk(&mut members, now);
+        assert_eq!(members[0].role(), RoleName::Follower);
+        assert_eq!(members[1].role(), RoleName::Leader);
+    }
+
+    #[test]
+    fn who_would_vote_for_another_does_not_campaign_at_once() {
+        let mut members = [member(1), member(2)];
+        let now = members[0].deadline().max(members[1].deadline());
+        members[0].wake(now);
+        let asked = core::iter::from_fn(|| members[0].poll_message()).map(|out| out.message);
+        let asked: Vec<_> = asked.filter(|message| message.to == MemberId(2)).collect();
+        asked.into_iter().for_each(|message| members[1].step(now, message));
+        members[1].wake(now);
+        assert_eq!(members[1].role(), RoleName::Follower);
+        talk(&mut members, now);
+        assert_eq!(members[0].role(), RoleName::Leader);
     }
 }

@@ -39,6 +39,11 @@ impl Follower {
         }
     }
 
+    /// Somebody else asks for votes already.
+    pub(super) fn let_pass(&mut self, core: &mut Core, now: Time) {
+        self.deadline = self.deadline.max(now + core.random_patience());
+    }
+
     /// The leader was not heard for an election timeout.
     ///
     /// Learners never stand for election, nor does who will not vote any more. They ask all the same, and do not listen
@@ -102,9 +107,9 @@ impl Follower {
     }
 }
 
-/// Who will not vote any more does not begin to lead: it would have to go at once.
+/// Who is about to leave may lead until then (thesis §4.3): perhaps only its log is long enough.
 fn may_campaign(core: &Core) -> bool {
-    core.membership.incoming().any(|voter| voter == core.config.id)
+    core.membership.is_voter(core.config.id)
 }
 
 /// A member alone need not wait for anybody: it campaigns at once.

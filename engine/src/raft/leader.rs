@@ -261,8 +261,9 @@ impl Leader {
         }
     }
 
-    /// Makes room for somebody who may vote.
+    /// Makes room for somebody who may vote, and lets the others know that this member may not.
     fn resign(&mut self, core: &mut Core) -> Next {
+        self.send_heartbeats(core);
         if let Some(successor) = self.best_successor(core) {
             core.send(successor, core.term(), Body::TimeoutNow);
         }
@@ -427,7 +428,9 @@ mod tests {
                     raft.step(now, message);
                     continue;
                 }
-                Body::PreVote { .. } => Body::PreVoteReply { granted: true },
+                Body::PreVote { .. } => {
+                    Body::PreVoteReply { granted: true, committed: LogEnd::default() }
+                }
                 Body::Vote { .. } => Body::VoteReply { granted: true },
                 Body::Heartbeat { round, .. } => Body::HeartbeatReply { round },
                 // Lost.

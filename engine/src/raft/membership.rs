@@ -133,7 +133,7 @@ impl Membership {
     }
 
     /// The sets of voters of each of which a majority must agree: one, or two while they overlap.
-    pub(super) fn halves(&self) -> impl Iterator<Item = &BTreeSet<MemberId>> {
+    pub(crate) fn halves(&self) -> impl Iterator<Item = &BTreeSet<MemberId>> {
         [&self.voters, &self.outgoing].into_iter().filter(|half| !half.is_empty())
     }
 

@@ -30,6 +30,9 @@ pub enum Body {
     PreVoteReply {
         /// Whether the sender would.
         granted: bool,
+        /// A place up to which the sender knows the log to be committed, whoever asks: a fact, which does not depend on
+        /// the vote.
+        committed: LogEnd,
     },
     /// "Vote for me."
     Vote {

@@ -332,20 +332,24 @@ impl Raft {
     ///
     /// Any message is safe to take: what makes no sense is dropped.
     pub fn step(&mut self, now: Time, message: Message) {
+        if let Body::PreVoteReply { committed, .. } = message.body
+            && !matches!(self.role, Role::Leader(_))
+        {
+            // Who is asked may be the only one to know that it was removed, and have a longer log: then it refuses, and
+            // what helps is that its vote is not needed any more.
+            self.core.learn_commit(committed);
+        }
         match message.body {
             // These speak about a term that has not begun; nobody enters it for them (thesis §9.6).
-            Body::PreVote { last } => {
-                let hears_leader = self.hears_leader(now);
-                return self.core.answer_pre_vote(&message, last, hears_leader);
-            }
-            Body::PreVoteReply { granted: true } => return self.count_pre_vote(now, &message),
+            Body::PreVote { last } => return self.answer_pre_vote(now, &message, last),
+            Body::PreVoteReply { granted: true, .. } => return self.count_pre_vote(now, &message),
             // Leader stickiness (thesis §4.2.3): who hears a leader ignores those who do not.
             Body::Vote { takeover: false, .. }
                 if message.term > self.core.term() && self.hears_leader(now) =>
             {
                 return;
             }
-            Body::PreVoteReply { granted: false }
+            Body::PreVoteReply { granted: false, .. }
             | Body::Vote { .. }
             | Body::VoteReply { .. }
             | Body::Append { .. }
@@ -373,6 +377,22 @@ impl Raft {
             Role::Leader(leader) => leader.step(&mut self.core, now, &message),
         };
         self.enter(now, next);
+    }
+
+    /// Says whether this member would vote for the sender. If so, and it was about to ask for votes itself, it makes room:
+    /// of two who ask at once each would vote for itself, and neither win.
+    fn answer_pre_vote(&mut self, now: Time, message: &Message, last: LogEnd) {
+        let hears_leader = self.hears_leader(now);
+        if !self.core.answer_pre_vote(message, last, hears_leader) {
+            return;
+        }
+        match &mut self.role {
+            Role::Follower(follower) => follower.let_pass(&mut self.core, now),
+            Role::PreCandidate(_) if message.from > self.core.config.id => {
+                self.enter(now, Next::Follow { leader: MemberId::NONE });
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {}
+        }
     }
 
     /// A granted pre-vote carries the term that would begin.
@@ -619,11 +639,7 @@ impl Raft {
 
     /// Notes that everything up to `place` is committed, if the log holds it; whether it does.
     pub fn learn_commit(&mut self, place: LogEnd) -> bool {
-        let holds = self.core.log.term_at(place.index) == Some(place.term);
-        if holds {
-            self.core.commit_to(place.index);
-        }
-        holds
+        self.core.learn_commit(place)
     }
 
     /// Tells the leader, once everything handed out before is durable, how far this log is known to agree.
@@ -659,9 +675,12 @@ impl Raft {
         }
     }
 
-    /// What must become durable since the last call: a new term or vote, and entries.
+    /// What must become durable since the last call: a new term or vote, and entries; the commit index goes with them,
+    /// and alone only if it is that of a change of membership: who was removed may soon be gone, and nobody else may know
+    /// that its vote is not needed.
     pub fn take_unsaved(&mut self) -> (Option<HardState>, &[Entry]) {
-        let changed = (self.core.hard_state.term, self.core.hard_state.vote) != self.core.saved;
+        let changed = core::mem::take(&mut self.core.has_changed)
+            || (self.core.hard_state.term, self.core.hard_state.vote) != self.core.saved;
         self.core.saved = (self.core.hard_state.term, self.core.hard_state.vote);
         (changed.then_some(self.core.hard_state), self.core.log.take_unsaved())
     }

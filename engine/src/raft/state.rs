@@ -21,6 +21,8 @@ pub(super) struct Core {
     pub(super) log: Log,
     /// As of the commit index.
     pub(super) membership: Membership,
+    /// A change of membership has become known to be committed, and the commit index was not handed out since.
+    pub(super) has_changed: bool,
     /// Who leads the current term, if known.
     pub(super) leader: MemberId,
     pub(super) outbox: VecDeque<Outgoing>,
@@ -39,6 +41,7 @@ impl Core {
             saved: (hard_state.term, hard_state.vote),
             log,
             membership,
+            has_changed: false,
             leader: MemberId::NONE,
             outbox: VecDeque::new(),
             reads: VecDeque::new(),
@@ -66,18 +69,20 @@ impl Core {
         assert!(commit <= self.log.last_index(), "what is committed is in the log");
         while self.hard_state.commit < commit {
             self.hard_state.commit = self.hard_state.commit.next();
-            self.obey(self.hard_state.commit);
+            self.has_changed |= self.obey(self.hard_state.commit);
         }
     }
 
-    /// Obeys the entry at `index` if it changes the membership.
-    pub(super) fn obey(&mut self, index: Index) {
+    /// Obeys the entry at `index` if it changes the membership; whether it does.
+    pub(super) fn obey(&mut self, index: Index) -> bool {
         let entry = self.log.get(index).expect("what is committed is in the log");
         if entry.kind == EntryKind::Membership
             && let Some((membership, _)) = Membership::from_entry(entry.data.clone())
         {
             self.membership = membership;
+            return true;
         }
+        false
     }
 
     /// Whether the log holds a change of membership that is not known to be committed.
@@ -116,12 +121,35 @@ impl Core {
         self.outbox.push_back(Outgoing { message, after_durable: true });
     }
 
-    /// Says whether this member would vote for the sender, who has entered no new term yet.
-    pub(super) fn answer_pre_vote(&mut self, message: &Message, last: LogEnd, hears_leader: bool) {
+    /// Says whether this member would vote for the sender, who has entered no new term yet; returns it, too.
+    pub(super) fn answer_pre_vote(
+        &mut self,
+        message: &Message,
+        last: LogEnd,
+        hears_leader: bool,
+    ) -> bool {
         let granted =
             message.term > self.term() && !hears_leader && last.is_as_new_as(self.log.last());
         let term = if granted { message.term } else { self.term() };
-        self.send(message.from, term, Body::PreVoteReply { granted });
+        let committed = self.committed();
+        self.send(message.from, term, Body::PreVoteReply { granted, committed });
+        granted
+    }
+
+    /// The place up to which the log is known to be committed.
+    fn committed(&self) -> LogEnd {
+        let index = self.hard_state.commit;
+        let term = self.log.term_at(index).expect("the log is not trimmed beyond its commit");
+        LogEnd { index, term }
+    }
+
+    /// Notes that everything up to `place` is committed, if the log holds it; whether it does.
+    pub(super) fn learn_commit(&mut self, place: LogEnd) -> bool {
+        let holds = self.log.term_at(place.index) == Some(place.term);
+        if holds {
+            self.commit_to(place.index);
+        }
+        holds
     }
 
     /// Votes for the sender or not (thesis §3.4, §3.6.1); the term is the current one.

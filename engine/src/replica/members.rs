@@ -163,7 +163,7 @@ impl Replica {
     ) {
         let context = command.encode(stamp);
         let place = self.raft.propose_membership(membership, &context).expect("it may change now");
-        self.proposals.proposed(self.now, place, context.len(), waiter);
+        self.proposed(place, context.len(), waiter);
     }
 
     fn refuse_wish(&mut self, asker: Asker, error: Error) {

@@ -19,12 +19,14 @@
 //! | clients | who asks, and what waits until that can be told |
 //! | members | changes of the members, and who this one is |
 //! | trust | whether this member may promise anything |
+//! | vouch | what it may promise on the word of the others |
 //! | sender, installer | snapshots on their way to peers, and from the leader |
 //! | digests | whether states are the same |
 //! | compactor, snapshotter | long work in slices |
 //! | maintenance | answers from what the member knows |
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -67,6 +69,7 @@ mod requests;
 mod sender;
 mod snapshotter;
 mod trust;
+mod vouch;
 
 use clients::Parked;
 use compactor::Compactor;
@@ -79,6 +82,7 @@ use reads::Reads;
 use sender::Sender;
 use snapshotter::Snapshotter;
 use trust::Trust;
+use vouch::Vouchers;
 
 pub use maintenance::ReplicaStatus;
 
@@ -106,6 +110,12 @@ pub struct Replica {
     parked: VecDeque<Parked>,
     members: Members,
     trust: Trust,
+    vouchers: Vouchers,
+    /// The term of the leader, and the entry, as of which it last told what it knows of this member; before that, the end
+    /// of what this member knows.
+    weighed: (Term, Index),
+    /// From which entry on the state tells, if it does, that the cluster has got over what this member forgot.
+    forgotten_from: Option<Index>,
     sender: Sender,
     installer: Installer,
     digests: Digests,
@@ -194,6 +204,7 @@ impl Replica {
         // One that never promised anything may remember a term, and knows whether it may promise no better (T4).
         let is_empty = last.0 == Index(0) && !hard_state.vote.is_some();
         let blank = is_empty || hard_state.vote == raft::FORFEITED;
+        let weighed = (hard_state.term, hard_state.commit);
         let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);
         if config.force_new_cluster {
@@ -224,6 +235,9 @@ impl Replica {
             parked: VecDeque::new(),
             members: Members::default(),
             trust: if blank && !alone { Trust::Blank } else { Trust::Sound },
+            vouchers: Vouchers::default(),
+            weighed,
+            forgotten_from: None,
             sender: Sender::default(),
             installer: Installer::default(),
             digests: Digests::default(),
@@ -489,7 +503,8 @@ impl Replica {
             self.event(Event::Role { role, term, leader });
         }
         let cluster = &self.state.cluster;
-        if *self.cluster_version != *cluster.version() {
+        let has_new_version = *self.cluster_version != *cluster.version();
+        if has_new_version {
             self.cluster_version = Arc::from(cluster.version());
         }
         let publication = Publication {
@@ -506,6 +521,9 @@ impl Replica {
         };
         self.tokens.take_changed();
         self.outputs.push_back(Output::Publish(publication));
+        if has_new_version {
+            self.event(Event::ClusterVersion(String::from(&*self.cluster_version)));
+        }
     }
 
     fn event(&mut self, event: Event) {

@@ -20,9 +20,9 @@ use crate::cluster::Wish;
 use crate::command::{Command, Origin};
 use crate::event::{Event, Halt, Output};
 use crate::ids::MemberId;
-use crate::peer::{Body, Incarnation, Known, Message, Proposal, SnapshotPart};
+use crate::peer::{Body, Incarnation, Known, Message, Proposal, SnapshotPart, Vouch};
 use crate::raft::message::{self as raft_message, LogEnd};
-use crate::raft::{Entry, FORFEITED, Index, ReadToken, Term};
+use crate::raft::{Entry, FORFEITED, HardState, Index, ReadToken, Term};
 use crate::snapshot::{Position, SnapshotWriter};
 use crate::state_machine::AlarmKind;
 use crate::time::Time;
@@ -74,24 +74,46 @@ impl Replica {
                 }
             }
             Body::Forgot { incarnation } => self.hear_forgot(from, incarnation),
+            Body::Ask { incarnation } => self.hear_ask(from, incarnation),
+            Body::Vouch { incarnation, vouch } => self.hear_vouch(from, incarnation, vouch),
         }
     }
 
     fn hear_raft(&mut self, from: MemberId, known: Known, term: Term, body: raft_message::Body) {
         if body.is_from_leader() && term >= self.raft.hard_state().term {
-            self.weigh(from, known);
+            self.weigh(from, term, known);
         }
         let mut brought = None;
         if let raft_message::Body::Append { prev, entries, .. } = &body {
             let place = |last: &Entry| LogEnd { index: last.index, term: last.term };
             brought = entries.last().map(|last| (*prev, place(last)));
         }
-        if self.trust.admits(&body) {
-            if !self.trust.asks_who_begins(&body) {
+        let own = self.config.id;
+        let is_vouched =
+            self.trust == Trust::Vouched && self.vouchers.admit(own, from, term, &body);
+        let is_admitted = is_vouched || self.trust.admits(&body);
+        if self.trust != Trust::Sound && (!is_admitted || body.is_from_leader()) {
+            self.ask(from);
+        }
+        let body = match body {
+            // The leader knows how far this member's log agreed, and not that this is another one, which may hold what was
+            // never committed at indexes that were. An append shows where they agree, a heartbeat does not.
+            raft_message::Body::Heartbeat { round, .. } if self.trust != Trust::Sound => {
+                raft_message::Body::Heartbeat { commit: Index(0), round }
+            }
+            body => body,
+        };
+        if is_admitted {
+            if is_vouched {
+                self.raft.regain_vote();
+            } else if !self.trust.asks_who_begins(&body) {
                 self.raft.forfeit_vote();
             }
-            let message = raft_message::Message { from, to: self.config.id, term, body };
+            let message = raft_message::Message { from, to: own, term, body };
             self.raft.step(self.now, message);
+            if is_vouched {
+                self.keep_vote(from);
+            }
             // A request in the same turn must not be taken for one of a leader's that is none any more.
             self.follow_role();
         }
@@ -100,39 +122,98 @@ impl Replica {
             // It voted among those who begin, so it is one of them (T1).
             self.trust = Trust::Sound;
         }
+        let (term, last) = (self.raft.hard_state().term, self.raft.log().last());
+        if self.trust == Trust::Vouched
+            && self.raft.leader().is_some()
+            && self.vouchers.suffice(own, term, last)
+        {
+            self.trust = Trust::Sound;
+            self.vouchers.sufficed = true;
+            self.event(Event::MemoryRegained);
+        }
         if self.trust == Trust::Sound {
             self.raft.regain_vote();
         } else if let Some((prev, hint)) = brought
             && self.raft.log().term_at(hint.index) == Some(hint.term)
         {
             // What may not be acknowledged is not counted, but the leader should go on behind it.
-            let (term, prev) = (self.raft.hard_state().term, prev.index);
-            let body = raft_message::Body::AppendRejected { prev, hint };
+            let body = raft_message::Body::AppendRejected { prev: prev.index, hint };
             self.send(from, Body::Raft { term, body });
         }
     }
 
     /// Considers what a leader knows about this member.
-    fn weigh(&mut self, leader: MemberId, known: Known) {
-        let last = self.raft.log().last_index();
-        // Who knows that it was forgotten may promise (T3).
-        let known = match known {
-            Known::Settled { incarnation: Incarnation::FORGOTTEN, acknowledged }
-                if self.knows_that_it_was_forgotten() =>
-            {
-                Known::Settled { incarnation: self.config.lives.now, acknowledged }
-            }
-            Known::Settled { .. } | Known::Unsure => known,
-        };
+    fn weigh(&mut self, leader: MemberId, term: Term, known: Known) {
+        let Known::Settled { incarnation, acknowledged, as_of } = known else { return };
+        // Words that were under way for long say what has changed since.
+        let (last, of) = (self.raft.log().last_index(), (term, as_of));
+        if of < self.weighed {
+            return;
+        }
+        self.weighed = of;
+        // Who knows that it was forgotten may promise (T3). Its state may also tell of an earlier time, that was got over.
+        let is_forgotten = incarnation == Incarnation::FORGOTTEN;
+        let is_latest = self.trust == Trust::Sound || self.applied.index >= as_of;
+        let is_forgiven = is_forgotten && is_latest && self.knows_that_it_was_forgotten();
+        // Who was vouched for since it started knows that other starts were earlier.
+        let is_earlier = incarnation.is_some() && self.vouchers.sufficed;
+        let is_ours = is_forgiven || is_earlier;
+        let incarnation = if is_ours { self.config.lives.now } else { incarnation };
+        let known = Known::Settled { incarnation, acknowledged, as_of };
         let trust = self.trust.hear(known, &self.config.lives, last);
         if trust == Trust::Lost {
+            if !is_forgotten {
+                self.forgotten_from = self.forgotten_from.max(Some(as_of.next()));
+            }
             if self.trust != Trust::Lost {
+                self.forgotten_from = self.forgotten_from.max(Some(as_of));
                 self.event(Event::MemoryLost);
             }
             let incarnation = self.config.lives.now;
             self.send(leader, Body::Forgot { incarnation });
         }
         self.trust = trust;
+    }
+
+    // What this member may have promised and does not know.
+
+    /// Asks a member what it knows of that, unless it has told and that is of use.
+    fn ask(&mut self, member: MemberId) {
+        if self.trust != Trust::Vouched || !self.vouchers.have_heard(member) {
+            let incarnation = self.config.lives.now;
+            self.send(member, Body::Ask { incarnation });
+        }
+    }
+
+    fn hear_ask(&mut self, from: MemberId, incarnation: Incarnation) {
+        if self.trust != Trust::Sound {
+            return;
+        }
+        let vouch = Vouch {
+            term: self.raft.hard_state().term,
+            last: self.raft.log().last(),
+            membership: self.raft.membership().clone(),
+        };
+        self.send(from, Body::Vouch { incarnation, vouch });
+    }
+
+    fn hear_vouch(&mut self, from: MemberId, incarnation: Incarnation, vouch: Vouch) {
+        if self.trust == Trust::Sound || incarnation != self.config.lives.now {
+            return;
+        }
+        self.vouchers.hear(from, vouch);
+        if self.vouchers.floor(self.config.id).is_some() {
+            self.trust = Trust::Vouched;
+        }
+    }
+
+    /// Remembers the vote that was given on the others' word, but not on the disk.
+    fn keep_vote(&mut self, candidate: MemberId) {
+        let HardState { term, vote, .. } = self.raft.hard_state();
+        if vote == candidate {
+            self.vouchers.note_vote(term, vote);
+        }
+        self.raft.forfeit_vote();
     }
 
     fn knows_that_it_was_forgotten(&self) -> bool {
@@ -143,11 +224,11 @@ impl Replica {
     pub(super) fn regain_trust(&mut self) {
         let own = self.config.id;
         let is_ours = |life: Incarnation| life.is_some() && life == self.config.lives.now;
-        let knows = |cluster: &crate::cluster::Cluster| {
-            let record = cluster.record(own)?;
-            Some(record.returns || is_ours(cluster.incarnation(own)))
-        };
-        if self.trust == Trust::Lost && knows(&self.state.cluster) == Some(true) {
+        let is_new = self.forgotten_from.is_some_and(|from| self.applied.index >= from);
+        let was_forgotten = is_new && self.knows_that_it_was_forgotten();
+        if matches!(self.trust, Trust::Lost | Trust::Vouched)
+            && (was_forgotten || is_ours(self.state.cluster.incarnation(own)))
+        {
             self.trust = Trust::Sound;
             self.raft.regain_vote();
         }
@@ -254,7 +335,8 @@ impl Replica {
                 }
                 incarnation => incarnation,
             };
-            Known::Settled { incarnation, acknowledged: self.raft.acknowledged(member) }
+            let acknowledged = self.raft.acknowledged(member);
+            Known::Settled { incarnation, acknowledged, as_of: self.applied.index }
         } else {
             Known::Unsure
         }

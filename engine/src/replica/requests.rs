@@ -14,7 +14,7 @@ use crate::ids::RequestId;
 use crate::lease::ClusterTime;
 use crate::peer::Body;
 use crate::quota;
-use crate::raft::ReadToken;
+use crate::raft::{Index, ReadToken, Term};
 use crate::state_machine::AlarmKind;
 use crate::time::Time;
 
@@ -144,6 +144,12 @@ impl Replica {
     pub(super) fn propose_bytes(&mut self, data: Bytes, waiter: Waiter) {
         let bytes = data.len();
         let place = self.raft.propose(data).expect("this member leads");
+        self.proposed(place, bytes, waiter);
+    }
+
+    /// Notes what was put into the log, with the time of now.
+    pub(super) fn proposed(&mut self, place: (Term, Index), bytes: usize, waiter: Waiter) {
+        self.keeper.proposed(self.now);
         self.proposals.proposed(self.now, place, bytes, waiter);
     }
 

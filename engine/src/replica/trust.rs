@@ -20,10 +20,11 @@
 //! - T2 A member that has lost its memory promises nothing, and says so. The leader takes away its vote, by a change of
 //!   the membership that does not need it, and gives it back when it has caught up ([`members`](super::members)).
 //! - T3 It promises again only when its own log holds that change: then it votes for nobody who lacks it.
-//!
-//! - T4 Both states outlive a restart: while a member is not sound, the vote that is saved with its term is
+//! - T4 Whatever is not sound is blank after a restart: the vote that is saved with its term is
 //!   [`FORFEITED`](crate::raft::FORFEITED), and who finds that at its start is blank. It is replaced before the first
 //!   promise is made, because a promise waits for everything that was handed to the log before it.
+//! - T5 What no leader can tell, because none is elected without this member, the others together can
+//!   ([`vouch`](super::vouch)).
 //!
 //! The log is taken all the same, only not acknowledged.
 //!
@@ -46,19 +47,23 @@ pub(super) enum Trust {
     Blank,
     /// Its disk is not the one that made them.
     Lost,
+    /// They are not on its disk, but the others told how far they may go ([`vouch`](super::vouch)).
+    Vouched,
 }
 
 impl Trust {
     /// What a leader's word about this member makes of it, whose log ends at `last`.
     #[must_use]
     pub(super) fn hear(self, known: Known, lives: &Lives, last: Index) -> Self {
-        let Known::Settled { incarnation, acknowledged } = known else { return self };
+        let Known::Settled { incarnation, acknowledged, .. } = known else { return self };
         let is_ours = incarnation == lives.now || lives.before.contains(&incarnation);
         let never_heard = incarnation == Incarnation::NONE;
         match self {
             Self::Lost => Self::Lost,
             Self::Blank if never_heard && acknowledged == Index(0) || is_ours => Self::Sound,
             Self::Sound if (never_heard || is_ours) && acknowledged <= last => Self::Sound,
+            // Until it has caught up with what they told.
+            Self::Vouched => Self::Vouched,
             Self::Blank | Self::Sound => Self::Lost,
         }
     }
@@ -69,7 +74,7 @@ impl Trust {
             Body::PreVote { last } | Body::Vote { last, .. } => match self {
                 Self::Sound => true,
                 Self::Blank => last.index == Index(0),
-                Self::Lost => false,
+                Self::Lost | Self::Vouched => false,
             },
             Body::TimeoutNow => self == Self::Sound,
             Body::PreVoteReply { .. }
@@ -106,12 +111,12 @@ impl Trust {
             Body::PreVote { last } | Body::Vote { last, .. } => match self {
                 Self::Sound => true,
                 Self::Blank => last.index == Index(0),
-                Self::Lost => false,
+                Self::Lost | Self::Vouched => false,
             },
-            Body::PreVoteReply { granted: true } | Body::VoteReply { granted: true } => {
+            Body::PreVoteReply { granted: true, .. } | Body::VoteReply { granted: true } => {
                 self != Self::Lost
             }
-            Body::PreVoteReply { granted: false }
+            Body::PreVoteReply { granted: false, .. }
             | Body::VoteReply { granted: false }
             | Body::Append { .. }
             | Body::AppendRejected { .. }
@@ -133,7 +138,7 @@ mod tests {
 
     fn says(incarnation: u64, acknowledged: u64) -> Known {
         let incarnation = Incarnation(incarnation);
-        Known::Settled { incarnation, acknowledged: Index(acknowledged) }
+        Known::Settled { incarnation, acknowledged: Index(acknowledged), as_of: Index(0) }
     }
 
     #[test]

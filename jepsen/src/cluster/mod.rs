@@ -54,7 +54,7 @@ use self::nemesis::{Harm, Nemesis, SURVIVABLE};
 use self::watcher::{Goal, watch};
 use crate::progress::Progress;
 use crate::world::admin::Admin;
-use crate::world::cluster::{Cluster, Plan, Wiring, require_empty};
+use crate::world::cluster::{Cluster, PeerTls, Plan, Wiring, require_empty};
 use crate::world::connection::Connection;
 use crate::{Trouble, Verdict};
 
@@ -88,6 +88,9 @@ pub(crate) struct Settings {
     /// How long a follower waits for one
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     election_timeout: u64,
+    /// Members speak TLS to each other, with certificates that they make for themselves
+    #[arg(long)]
+    peer_tls: bool,
     /// Send linearizable reads as serializable ones: the checker must notice
     #[arg(long)]
     lie: bool,
@@ -183,6 +186,7 @@ fn plan(settings: &Settings, folder: &Path) -> Plan {
         members: usize::from(settings.members),
         spares: 1,
         wiring: Wiring::Proxies,
+        peer_tls: if settings.peer_tls { PeerTls::Auto } else { PeerTls::Off },
         arguments,
     }
 }

@@ -39,7 +39,7 @@ use self::store::Store;
 use self::watcher::Watched;
 use self::writer::Writer;
 use crate::progress::Progress;
-use crate::world::cluster::{Cluster, Plan, Wiring, require_empty};
+use crate::world::cluster::{Cluster, PeerTls, Plan, Wiring, require_empty};
 use crate::{Trouble, Verdict};
 
 /// How to run the scenario.
@@ -85,6 +85,7 @@ pub(crate) async fn run(settings: Settings) -> Result<Verdict, Trouble> {
         members: 1,
         spares: 0,
         wiring: Wiring::Direct,
+        peer_tls: PeerTls::Off,
         arguments: Vec::new(),
     })?;
     server.begin()?;

@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) spares: usize,
     /// Whether peers reach each other through proxies.
     pub(crate) wiring: Wiring,
+    /// Whether peers keep secret what they say.
+    pub(crate) peer_tls: PeerTls,
     /// More flags for every member.
     pub(crate) arguments: Vec<String>,
 }
@@ -44,6 +46,23 @@ pub(crate) enum Wiring {
     Proxies,
     /// Directly.
     Direct,
+}
+
+/// Whether peers keep secret what they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerTls {
+    Off,
+    /// With certificates that each member makes for itself.
+    Auto,
+}
+
+impl PeerTls {
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Off => "http",
+            Self::Auto => "https",
+        }
+    }
 }
 
 /// Members, running and not.
@@ -108,7 +127,7 @@ impl Cluster {
 
     /// Where its peers find the member in a slot.
     pub(crate) fn peer_url(&self, slot: usize) -> String {
-        format!("http://{}", self.slots[slot].advertised)
+        format!("{}://{}", self.plan.peer_tls.scheme(), self.slots[slot].advertised)
     }
 
     /// Where the log of a slot is.
@@ -147,13 +166,14 @@ impl Cluster {
         }
         let data = self.data(slot);
         let state = if *generation == 0 && slot < self.plan.members { "new" } else { "existing" };
+        let scheme = self.plan.peer_tls.scheme();
         let mut arguments: Vec<String> = [
             ("--name", name.clone()),
             ("--data-dir", data.display().to_string()),
             ("--listen-client-urls", format!("http://{client}")),
             ("--advertise-client-urls", format!("http://{client}")),
-            ("--listen-peer-urls", format!("http://{peer}")),
-            ("--initial-advertise-peer-urls", format!("http://{advertised}")),
+            ("--listen-peer-urls", format!("{scheme}://{peer}")),
+            ("--initial-advertise-peer-urls", format!("{scheme}://{advertised}")),
             ("--initial-cluster", self.initial.clone()),
             ("--initial-cluster-state", state.to_owned()),
             ("--initial-cluster-token", TOKEN.to_owned()),
@@ -161,6 +181,9 @@ impl Cluster {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect();
+        if self.plan.peer_tls == PeerTls::Auto {
+            arguments.push("--peer-auto-tls".to_owned());
+        }
         arguments.extend(self.plan.arguments.iter().cloned());
         let process = Process::start(&self.plan.program, &arguments, &self.log(slot))?;
         if let Some(network) = &self.network {
@@ -251,7 +274,7 @@ impl Cluster {
     fn described(&self, slots: &[usize]) -> String {
         let pairs = slots.iter().map(|slot| {
             let Slot { name, advertised, .. } = &self.slots[*slot];
-            format!("{name}=http://{advertised}")
+            format!("{name}={}://{advertised}", self.plan.peer_tls.scheme())
         });
         Vec::from_iter(pairs).join(",")
     }

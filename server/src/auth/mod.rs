@@ -68,11 +68,7 @@ impl Accounts {
     }
 
     /// What a client has shown: `token` before `authorization`, and without either, its certificate (etcd's order).
-    pub(crate) fn credential(
-        &self,
-        metadata: &HeaderMap,
-        common_name: Option<&Arc<str>>,
-    ) -> Credential {
+    pub fn credential(&self, metadata: &HeaderMap, common_name: Option<&Arc<str>>) -> Credential {
         let shown = metadata.get("token").or_else(|| metadata.get(http::header::AUTHORIZATION));
         let Some(shown) = shown else {
             let name = common_name.filter(|_| self.by_certificate);

@@ -128,6 +128,8 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::future::{Future as _, poll_fn};
+    use core::task::Poll;
 
     fn secret(text: &str) -> Zeroizing<String> {
         Zeroizing::new(text.to_owned())
@@ -166,15 +168,9 @@ mod tests {
         for _ in 0..WAITING_MAX + THREADS_MAX + 1 {
             let (go, wait) = std::sync::mpsc::channel::<()>();
             let running = passwords.clone();
-            let task = tokio::task::LocalSet::new();
-            let job = Box::pin(async move { running.run(move || drop(wait.recv())).await });
-            let mut job = job;
-            let polled = core::future::poll_fn(|context| {
-                core::task::Poll::Ready(job.as_mut().poll(context))
-            })
-            .await;
-            drop(task);
-            turned_away |= polled == core::task::Poll::Ready(Err(Error::RequestTooManyRequests));
+            let mut job = Box::pin(async move { running.run(move || wait.recv().is_ok()).await });
+            let polled = poll_fn(|context| Poll::Ready(job.as_mut().poll(context))).await;
+            turned_away |= polled == Poll::Ready(Err(Error::RequestTooManyRequests));
             blocked.push((go, job));
         }
         assert!(turned_away);

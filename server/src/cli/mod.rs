@@ -2,7 +2,7 @@
 //!
 //! Without one of these words in front, `cairn` is a member and its command line is etcd's ([`flags`](crate::flags)).
 //! Here it is clap's. To add a subcommand: a module, a variant of [`Command`], an arm in [`run`], and a line in the
-//! usage of [`flags`](crate::flags::USAGE).
+//! usage of [`flags`](crate::flags::usage()).
 
 mod local_cluster;
 mod wal;

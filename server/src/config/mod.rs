@@ -103,6 +103,8 @@ pub struct Config {
     pub host_whitelist: Allowed,
     /// How much is measured.
     pub metrics: MetricsLevel,
+    /// Whether `/debug/pprof/` answers.
+    pub enable_pprof: bool,
 
     /// TLS of clients.
     pub client_tls: Tls,

@@ -17,6 +17,7 @@ use crate::config::security::{AuthToken, Tls, TlsChoice};
 use crate::config::url::Url;
 use crate::config::{Allowed, Config, KeepAlive, MetricsLevel, RuntimeChoice};
 use crate::flags::note::Note;
+use crate::flags::program::Program;
 use crate::flags::settings::Settings;
 use crate::log;
 
@@ -31,6 +32,7 @@ pub(super) enum Source {
 pub(super) fn assemble(
     settings: &Settings,
     source: Source,
+    program: Program,
     notes: &mut Vec<Note>,
 ) -> Result<Config, Invalid> {
     if source == Source::CommandLine && settings.text("discovery-fallback") == "proxy" {
@@ -64,7 +66,7 @@ pub(super) fn assemble(
     let name = settings.text("name");
     let places = places(settings, &name, notes)?;
     Ok(Config {
-        data_dir: data_dir(settings, &name, notes),
+        data_dir: data_dir(settings, &name, program, notes),
         wal_dir: settings.path("wal-dir"),
         listen_peer_urls: settings.urls("listen-peer-urls"),
         listen_client_urls: settings.urls("listen-client-urls"),
@@ -109,6 +111,7 @@ pub(super) fn assemble(
             // etcd takes whatever else there is for this.
             _ => MetricsLevel::Basic,
         },
+        enable_pprof: settings.bool("enable-pprof"),
         client_tls: client_tls(settings),
         peer_tls: peer_tls(settings),
         tls,
@@ -315,9 +318,9 @@ fn default_host() -> io::Result<IpAddr> {
     from("0.0.0.0", "192.0.2.1").or_else(|_: io::Error| from("::", "2001:db8::1"))
 }
 
-fn data_dir(settings: &Settings, name: &str, notes: &mut Vec<Note>) -> PathBuf {
+fn data_dir(settings: &Settings, name: &str, program: Program, notes: &mut Vec<Note>) -> PathBuf {
     settings.path("data-dir").unwrap_or_else(|| {
-        let path = PathBuf::from(format!("{name}.cairn"));
+        let path = PathBuf::from(format!("{name}.{}", program.name()));
         notes.push(Note::DataDir(path.clone()));
         path
     })

@@ -3,24 +3,35 @@
 use core::fmt::Write;
 
 use crate::config::gates;
+use crate::flags::program::Program;
 use crate::flags::table::{Flag, GROUPS, Treatment};
 use crate::version;
 
 /// What follows an error.
-pub const USAGE: &str = "Usage:
+pub fn usage(program: Program) -> String {
+    let subcommands = match program {
+        Program::Cairn => SUBCOMMANDS,
+        Program::Etcd => "",
+    };
+    MEMBER.replace("PROGRAM", program.name()) + subcommands
+}
 
-  cairn [flags]
+const MEMBER: &str = "Usage:
+
+  PROGRAM [flags]
     Start a member of a cluster; without flags, of a cluster of its own.
 
-  cairn --config-file <file>
+  PROGRAM --config-file <file>
     Start a member with what a YAML or JSON file says.
 
-  cairn --version
+  PROGRAM --version
     Show the version.
 
-  cairn --help
+  PROGRAM -h | --help
     Show all flags.
+";
 
+const SUBCOMMANDS: &str = "
   cairn local-cluster [members]
     Run a cluster on this machine, and watch it; see cairn local-cluster --help.
 
@@ -32,8 +43,8 @@ pub const USAGE: &str = "Usage:
 ";
 
 /// All flags, with what they mean without being given.
-pub fn help() -> String {
-    let mut text = USAGE.to_owned();
+pub fn help(program: Program) -> String {
+    let mut text = usage(program);
     text.push_str(
         "\nFlags are etcd's. Each can be a variable (ETCD_DATA_DIR is --data-dir) or a key of the file.\n",
     );
@@ -71,13 +82,16 @@ pub fn help() -> String {
     text
 }
 
-/// The version, as etcd shows its own, and Cairn's.
-pub fn version() -> String {
+/// The version, as etcd shows its own, and Cairn's. Scripts that ask `etcd` look for Go's lines.
+pub fn version(program: Program) -> String {
+    let (language, compiler) = match program {
+        Program::Cairn => ("Rust", format!("{} or later", version::RUST_VERSION)),
+        Program::Etcd => ("Go", format!("none (Rust {} or later)", version::RUST_VERSION)),
+    };
     format!(
-        "etcd Version: {}\nGit SHA: {}\nRust Version: {} or later\nRust OS/Arch: {}/{}\nCairn Version: {}\n",
+        "etcd Version: {}\nGit SHA: {}\n{language} Version: {compiler}\n{language} OS/Arch: {}/{}\nCairn Version: {}\n",
         version::ETCD_VERSION,
         version::GIT_SHA,
-        version::RUST_VERSION,
         std::env::consts::OS,
         version::architecture(),
         version::CAIRN_VERSION,
@@ -135,7 +149,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_today_is_in_the_help() {
-        let help = help();
+        let help = help(Program::Cairn);
         for flag in GROUPS.iter().flat_map(|group| group.flags) {
             assert!(
                 help.contains(&format!(" --{} '", flag.name))

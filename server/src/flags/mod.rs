@@ -7,6 +7,7 @@
 //! | [`command_line`], [`environment`], [`mod@file`] | where texts come from |
 //! | [`settings`] | what was said, and what it means together |
 //! | [`mod@assemble`] | the configuration, with etcd's checks |
+//! | [`program`] | whom the program is taken for |
 //! | [`mod@help`] | what people read |
 //!
 //! A flag counts more than its variable, and both said is an error; with a file, neither counts.
@@ -20,18 +21,20 @@ mod environment;
 mod file;
 mod help;
 mod note;
+mod program;
 mod retired;
 mod settings;
 mod table;
 mod value;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
 
-pub use crate::flags::help::{USAGE, help, version};
+pub use crate::flags::help::{help, usage, version};
 pub use crate::flags::note::Note;
+pub use crate::flags::program::Program;
 
 use crate::config::Config;
 use crate::config::invalid::Invalid;
@@ -92,7 +95,8 @@ pub fn read(
         return Invocation::Version;
     }
     let mut notes = Vec::new();
-    let config = configure(line, &variables, &mut notes);
+    let program = Program::of(words.first().map(OsStr::new));
+    let config = configure(line, program, &variables, &mut notes);
     let start = Start { arguments: command_line::without_secrets(&words), notes };
     match config {
         Ok(config) => Invocation::Serve(start, Box::new(config)),
@@ -100,9 +104,16 @@ pub fn read(
     }
 }
 
+/// The command line of this process, without secrets.
+pub fn arguments() -> Vec<String> {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    command_line::without_secrets(&Vec::from_iter(words))
+}
+
 /// Finds out what counts, and makes a configuration of it.
 fn configure(
     line: CommandLine,
+    program: Program,
     variables: &BTreeMap<String, String>,
     notes: &mut Vec<Note>,
 ) -> Result<Config, Invalid> {
@@ -124,7 +135,7 @@ fn configure(
         Source::File
     };
     let refusal = said.refusal();
-    let config = assemble(&said.settle(notes), source, notes)?;
+    let config = assemble(&said.settle(notes), source, program, notes)?;
     refusal?;
     Ok(config)
 }

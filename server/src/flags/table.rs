@@ -145,17 +145,17 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("auto-tls", Bool, "false", Obeyed, "Whether to make a certificate if there is none."),
     ] },
     Group { title: "TLS of peers", flags: &[
-        flag("peer-cert-file", Text, "", NotYet(NO_PEERS_TLS), "The certificate to show."),
-        flag("peer-key-file", Text, "", NotYet(NO_PEERS_TLS), "Its key."),
-        flag("peer-client-cert-auth", Bool, "false", NotYet(NO_PEERS_TLS), "Whether peers must show a certificate."),
-        flag("peer-trusted-ca-file", Text, "", NotYet(NO_PEERS_TLS), "Who may have signed it."),
-        flag("peer-crl-file", Text, "", NotYet(NO_PEERS_TLS), "Certificates that were revoked."),
-        flag("peer-cert-allowed-cn", Names, "", NotYet(NO_PEERS_TLS), "Common names that it may have; empty: any."),
-        flag("peer-cert-allowed-hostname", Names, "", NotYet(NO_PEERS_TLS), "Host names that it may have; empty: any."),
-        flag("peer-skip-client-san-verification", Bool, "false", NotYet(NO_PEERS_TLS), "Whether the peer's address need not be in it."),
-        flag("peer-client-cert-file", Text, "", NotYet(NO_PEERS_TLS), "The certificate to dial with, if not --peer-cert-file."),
-        flag("peer-client-key-file", Text, "", NotYet(NO_PEERS_TLS), "Its key."),
-        flag("peer-auto-tls", Bool, "false", NotYet(NO_PEERS_TLS), "Whether to make a certificate if there is none."),
+        flag("peer-cert-file", Text, "", Obeyed, "The certificate to show."),
+        flag("peer-key-file", Text, "", Obeyed, "Its key."),
+        flag("peer-client-cert-auth", Bool, "false", Obeyed, "Whether peers must show a certificate."),
+        flag("peer-trusted-ca-file", Text, "", Obeyed, "Who may have signed it."),
+        flag("peer-crl-file", Text, "", Obeyed, "Certificates that were revoked."),
+        flag("peer-cert-allowed-cn", Names, "", Obeyed, "Common names that it may have; empty: any."),
+        flag("peer-cert-allowed-hostname", Names, "", Obeyed, "Host names that it may have; empty: any."),
+        flag("peer-skip-client-san-verification", Bool, "false", Obeyed, "Whether the peer's address need not be in it."),
+        flag("peer-client-cert-file", Text, "", Obeyed, "The certificate to dial with, if not --peer-cert-file."),
+        flag("peer-client-key-file", Text, "", Obeyed, "Its key."),
+        flag("peer-auto-tls", Bool, "false", Obeyed, "Whether to make a certificate if there is none."),
     ] },
     Group { title: "Security of both, and of HTTP", flags: &[
         flag("self-signed-cert-validity", Unsigned32, "1", Obeyed, "Years that a certificate is good that is made here."),
@@ -173,7 +173,7 @@ pub(super) static GROUPS: [Group; 11] = [
     Group { title: "Monitoring", flags: &[
         flag("listen-metrics-urls", Urls, "", Obeyed, "Where to serve only /metrics, /health, /livez and /readyz."),
         flag("metrics", Text, "basic", NotYet("calls are counted, their time is not measured"), "How much to measure: basic, or extensive for how long calls take."),
-        flag("enable-pprof", Bool, "false", WithoutEffect("profiles of Go's runtime are no use here; try perf(1)"), "Whether to serve /debug/pprof/."),
+        flag("enable-pprof", Bool, "false", Obeyed, "Whether /debug/pprof/ answers; it says how to profile Cairn with perf(1)."),
         flag("watch-progress-notify-interval", Duration, "10m", Obeyed, "How often an idle watcher that wants it is told the revision."),
         flag("warning-apply-duration", Duration, "100ms", NotYet("slow requests are not looked for"), "Log what takes longer to apply."),
         flag("warning-unary-request-duration", Duration, "300ms", NotYet("slow requests are not looked for"), "Log unary requests that take longer."),
@@ -214,8 +214,6 @@ pub(super) static GROUPS: [Group; 11] = [
 const DIGESTS: &str = "members compare digests of their states all the time";
 const NO_ADDRESSES: &str = "addresses of clients are never compared with certificates, as in etcd";
 const NO_DIALLING: &str = "a member does not dial itself: the JSON gateway takes no connection";
-const NO_PEERS_TLS: &str =
-    "links between members are not secured; a peer URL with https is refused";
 const ELECTIONS: &str = "the first election waits no longer than any other";
 const STORAGE: &str = "the storage is not bbolt";
 const PEERS: &str = "links to peers notice by themselves when a peer is gone";

@@ -41,6 +41,15 @@ fn invalid(words: &str) -> String {
     invalid.to_string()
 }
 
+#[test]
+fn data_is_named_after_the_program() {
+    for (program, expected) in [("cairn", "x.cairn"), ("/bin/etcd", "x.etcd")] {
+        let words = [program, "--name=x"].map(OsString::from);
+        let Invocation::Serve(_, config) = read(words, []) else { panic!("{program}") };
+        assert_eq!(config.data_dir, PathBuf::from(expected));
+    }
+}
+
 /// A file that is there as long as this.
 struct TempFile(PathBuf);
 

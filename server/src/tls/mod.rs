@@ -8,6 +8,7 @@
 //! |---|---|
 //! | server.rs | accepting |
 //! | peer.rs | what members speak to each other, both ways |
+//! | advice.rs | what to do when members do not trust each other |
 //! | files.rs | what the files hold |
 //! | choice.rs | versions and cipher suites |
 //! | names.rs | whose certificate it is |
@@ -17,6 +18,7 @@
 //! for an elliptic one. Trust in the system's certificate authorities is not looked for: `--trusted-ca-file` says whom to
 //! trust.
 
+mod advice;
 pub mod choice;
 pub mod files;
 pub mod names;
@@ -25,4 +27,4 @@ pub mod self_signed;
 pub mod server;
 
 pub use files::TlsError;
-pub use server::{Acceptor, Server};
+pub use server::{Acceptor, Refused, Server};

@@ -7,11 +7,13 @@
 //! milliseconds.
 
 use core::cell::{Cell, RefCell};
+use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -139,24 +141,24 @@ impl Acceptor {
     ///
     /// # Errors
     /// Why the other side is turned away, for the log.
-    pub async fn accept<R: Runtime>(&self, io: Io) -> Result<Secured, String> {
+    pub async fn accept<R: Runtime>(&self, io: Io) -> Result<Secured, Refused> {
         let pending = self.0.pending.enter();
         let mut accepting = pin!(TlsAcceptor::from(self.config()).accept(io));
         let mut limit = pin!(R::sleep(HANDSHAKE_LIMIT));
         let mut pushed_out = pin!(pending.pushed_out());
         let stream = poll_fn(|context| {
             if let Poll::Ready(accepted) = accepting.as_mut().poll(context) {
-                return Poll::Ready(accepted.map_err(|error| error.to_string()));
+                return Poll::Ready(accepted.map_err(Refused::Handshake));
             }
             if pushed_out.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Err("too many handshakes are under way".to_owned()));
+                return Poll::Ready(Err(Refused::PushedOut));
             }
-            limit.as_mut().poll(context).map(|()| Err("the handshake took too long".to_owned()))
+            limit.as_mut().poll(context).map(|()| Err(Refused::Late))
         })
         .await?;
         let certificate = shown(stream.get_ref().1).cloned();
         if certificate.as_ref().is_some_and(|shown| !self.0.server.names.allow(shown)) {
-            return Err(WRONG_NAME.to_owned());
+            return Err(Refused::Name);
         }
         Ok(Secured { io: Box::new(stream), certificate })
     }
@@ -186,8 +188,31 @@ impl Acceptor {
     }
 }
 
-/// Why a certificate is turned away that was signed well.
-pub(super) const WRONG_NAME: &str = "the certificate has none of the allowed names";
+/// Why the other side of a connection is turned away.
+#[derive(Debug)]
+pub enum Refused {
+    /// TLS failed.
+    Handshake(io::Error),
+    /// It failed to happen in time.
+    Late,
+    /// It did not happen before others that were.
+    PushedOut,
+    /// The certificate was signed well, and is not one of those that may be.
+    Name,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake(error) => error.fmt(f),
+            Self::Late => f.write_str("the handshake took too long"),
+            Self::PushedOut => f.write_str("too many handshakes are under way"),
+            Self::Name => f.write_str("the certificate has none of the allowed names"),
+        }
+    }
+}
+
+impl core::error::Error for Refused {}
 
 /// A connection that is secured.
 pub struct Secured {
@@ -245,14 +270,14 @@ impl Drop for Place {
     }
 }
 
-impl core::fmt::Debug for Secured {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for Secured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secured").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 
-impl core::fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acceptor").field("cert", &self.0.server.paths.cert).finish_non_exhaustive()
     }
 }

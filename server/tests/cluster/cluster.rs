@@ -36,7 +36,17 @@ pub(crate) fn run(runtime: Runtime, test: impl AsyncFnOnce(&mut Cluster)) {
     if !runtime.is_here() {
         return;
     }
-    let mut cluster = Cluster::start(runtime);
+    run_secured(runtime, "http", |_, _| Vec::new(), test);
+}
+
+/// The same with another scheme between members, and more flags for each by its number and place.
+pub(crate) fn run_secured(
+    runtime: Runtime,
+    scheme: &'static str,
+    more: impl Fn(usize, &Place) -> Vec<String> + 'static,
+    test: impl AsyncFnOnce(&mut Cluster),
+) {
+    let mut cluster = Cluster::start(runtime, scheme, Box::new(more));
     block_on(test(&mut cluster));
     cluster.members.iter_mut().for_each(Member::assert_never_panicked);
 }
@@ -44,21 +54,28 @@ pub(crate) fn run(runtime: Runtime, test: impl AsyncFnOnce(&mut Cluster)) {
 /// How long members wait for a leader: short, and long enough for a loaded machine.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// More flags for a member, by its number and place.
+type Flags = Box<dyn Fn(usize, &Place) -> Vec<String>>;
+
 /// The members, in the order in which they came.
 pub(crate) struct Cluster {
     pub(crate) runtime: Runtime,
     pub(crate) members: Vec<Member>,
     /// What each is started with.
     pub(crate) flags: Vec<Vec<String>>,
+    /// How members speak to each other.
+    scheme: &'static str,
+    more: Flags,
 }
 
 impl Cluster {
     /// Three members that begin together.
-    fn start(runtime: Runtime) -> Self {
+    fn start(runtime: Runtime, scheme: &'static str, more: Flags) -> Self {
         let places: Vec<Place> = (0..3).map(|_| Place::new()).collect();
-        let named: Vec<String> =
-            places.iter().enumerate().map(|(n, place)| name_and_url(n, place)).collect();
-        let mut cluster = Self { runtime, members: Vec::new(), flags: Vec::new() };
+        let (members, flags) = (Vec::new(), Vec::new());
+        let mut cluster = Self { runtime, members, flags, scheme, more };
+        let named = places.iter().enumerate().map(|(n, place)| cluster.name_and_url(n, place));
+        let named = Vec::from_iter(named);
         for place in places {
             cluster.begin(place, &named.join(","), "new");
         }
@@ -69,14 +86,17 @@ impl Cluster {
     /// Starts one more member, without waiting for it.
     pub(crate) fn begin(&mut self, place: Place, initial_cluster: &str, state: &str) -> usize {
         let number = self.members.len();
-        let flags = vec![
+        let peer_url = self.peer_url(&place);
+        let mut flags = vec![
             format!("--name=m{number}"),
-            format!("--initial-advertise-peer-urls={}", peer_url(&place)),
+            format!("--listen-peer-urls={peer_url}"),
+            format!("--initial-advertise-peer-urls={peer_url}"),
             format!("--initial-cluster={initial_cluster}"),
             format!("--initial-cluster-state={state}"),
             format!("--election-timeout={}", ELECTION_TIMEOUT.as_millis()),
             "--heartbeat-interval=50".to_owned(),
         ];
+        flags.extend((self.more)(number, &place));
         self.members.push(Member::begin_by(cairn(), place, self.runtime, &texts(&flags)));
         self.flags.push(flags);
         number
@@ -88,10 +108,19 @@ impl Cluster {
             .members
             .iter()
             .enumerate()
-            .map(|(n, member)| name_and_url(n, &member.place))
+            .map(|(n, member)| self.name_and_url(n, &member.place))
             .collect();
-        named.push(name_and_url(self.members.len(), place));
+        named.push(self.name_and_url(self.members.len(), place));
         named.join(",")
+    }
+
+    /// Where a member that lives there is found by the others.
+    pub(crate) fn peer_url(&self, place: &Place) -> String {
+        format!("{}://{}:2380", self.scheme, place.address.ip())
+    }
+
+    fn name_and_url(&self, number: usize, place: &Place) -> String {
+        format!("m{number}={}", self.peer_url(place))
     }
 
     /// Kills a member, as a crash would.
@@ -207,14 +236,6 @@ pub(crate) fn with_leader<T>(message: T) -> Request<T> {
 /// A write that may take as long as it takes.
 pub(crate) fn big_put(key: String, bytes: usize) -> PutRequest {
     put(key, vec![b'v'; bytes])
-}
-
-pub(crate) fn peer_url(place: &Place) -> String {
-    format!("http://{}:2380", place.address.ip())
-}
-
-fn name_and_url(number: usize, place: &Place) -> String {
-    format!("m{number}={}", peer_url(place))
 }
 
 pub(crate) fn texts(flags: &[String]) -> Vec<&str> {

@@ -9,6 +9,7 @@
 //! | data.rs | what one member acknowledged, all have, whoever dies |
 //! | leaders.rs | elections, leadership that is handed over, and being without |
 //! | members.rs | members that come, go, are replaced, or lost their disk |
+//! | tls.rs | members that keep secret what they say to each other |
 //! | harness.rs | several members in child processes |
 
 #![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
@@ -16,6 +17,9 @@
 #[path = "../serve/ask.rs"]
 #[expect(dead_code, reason = "shared with the tests of one member, which ask more")]
 mod ask;
+#[path = "../serve/authority.rs"]
+#[expect(dead_code, reason = "shared with the tests of one member, which also are clients")]
+mod authority;
 #[path = "../client/mod.rs"]
 mod client;
 #[path = "../serve/harness.rs"]
@@ -26,3 +30,4 @@ mod cluster;
 mod data;
 mod leaders;
 mod members;
+mod tls;

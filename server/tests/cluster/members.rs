@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tonic::Code;
 
 use crate::ask::{everything, put, refusal, with};
-use crate::cluster::{Cluster, on_both_runtimes, peer_url, texts, until_ok};
+use crate::cluster::{Cluster, on_both_runtimes, texts, until_ok};
 use crate::harness::{Member, Place, Runtime, cairn};
 
 on_both_runtimes! {
@@ -24,7 +24,7 @@ on_both_runtimes! {
 /// Adds a member; waits until the cluster has been healthy for long enough.
 async fn add(cluster: &Cluster, by: usize, place: &Place, is_learner: bool) -> u64 {
     let answer = until_ok(async || {
-        let request = MemberAddRequest { peer_urls: vec![peer_url(place)], is_learner };
+        let request = MemberAddRequest { peer_urls: vec![cluster.peer_url(place)], is_learner };
         cluster.membership(by).member_add(request).await
     })
     .await;
@@ -96,7 +96,7 @@ async fn what_makes_no_sense_is_refused(cluster: &mut Cluster) {
         let request = MemberAddRequest { peer_urls, is_learner: false };
         assert_eq!(refusal(members.member_add(request).await), bad);
     }
-    let taken = vec![peer_url(&cluster.members[0].place)];
+    let taken = vec![cluster.peer_url(&cluster.members[0].place)];
     let request = MemberAddRequest { peer_urls: taken.clone(), is_learner: false };
     let exists = with(Code::FailedPrecondition, "etcdserver: Peer URLs already exists");
     assert_eq!(refusal(members.member_add(request).await), exists);
@@ -110,7 +110,7 @@ async fn what_makes_no_sense_is_refused(cluster: &mut Cluster) {
     assert_eq!(refusal(members.member_remove(MemberRemoveRequest { id: 7 }).await), unknown);
     assert_eq!(refusal(members.member_promote(MemberPromoteRequest { id: 7 }).await), unknown);
     // Its own URLs again, and one more that leads nowhere.
-    let own = peer_url(&cluster.members[1].place);
+    let own = cluster.peer_url(&cluster.members[1].place);
     let peer_urls = vec!["http://127.0.0.1:1".to_owned(), own];
     let update = MemberUpdateRequest { id, peer_urls: peer_urls.clone() };
     members.member_update(update).await.unwrap();
@@ -199,7 +199,7 @@ fn who_was_not_added_does_not_join() {
         // Whoever is added in the meantime does.
         cluster.members[stranger].begin_again(&texts(&cluster.flags[stranger].clone()));
         cluster.members[stranger].wait_for("cannot join the cluster yet");
-        let url = peer_url(&cluster.members[stranger].place);
+        let url = cluster.peer_url(&cluster.members[stranger].place);
         until_ok(async || {
             let request = MemberAddRequest { peer_urls: vec![url.clone()], is_learner: true };
             cluster.membership(0).member_add(request).await
@@ -215,12 +215,12 @@ fn another_cluster_is_not_let_in() {
         let place = Place::new();
         // It has an id and a cluster of its own making, and the addresses of others.
         let named = [
-            format!("m0={}", peer_url(&cluster.members[0].place)),
-            format!("other={}", peer_url(&place)),
+            format!("m0={}", cluster.peer_url(&cluster.members[0].place)),
+            format!("other={}", cluster.peer_url(&place)),
         ];
         let flags = [
             "--name=other".to_owned(),
-            format!("--initial-advertise-peer-urls={}", peer_url(&place)),
+            format!("--initial-advertise-peer-urls={}", cluster.peer_url(&place)),
             format!("--initial-cluster={}", named.join(",")),
             "--initial-cluster-token=another".to_owned(),
         ];
@@ -236,10 +236,11 @@ fn another_cluster_is_not_let_in() {
 #[test]
 fn who_has_nobody_to_ask_does_not_join() {
     let place = Place::new();
+    let url = format!("http://{}:2380", place.address.ip());
     let flags = [
         "--initial-cluster-state=existing".to_owned(),
-        format!("--initial-advertise-peer-urls={}", peer_url(&place)),
-        format!("--initial-cluster=default={}", peer_url(&place)),
+        format!("--initial-advertise-peer-urls={url}"),
+        format!("--initial-cluster=default={url}"),
     ];
     let (code, said) = crate::harness::refused(&place, &texts(&flags));
     assert_eq!(code, Some(1), "{said}");

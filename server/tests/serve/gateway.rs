@@ -429,7 +429,7 @@ async fn locks_and_elections_are_served(member: &mut Member) {
 
 async fn maintenance_is_served(member: &mut Member) {
     let status = ask(member, "/v3/maintenance/status", "");
-    for part in [r#""version":"3.7.0""#, r#""dbSizeQuota":"2147483648""#, r#""raftTerm":"1""#] {
+    for part in [r#""version":"3.7.3""#, r#""dbSizeQuota":"2147483648""#, r#""raftTerm":"1""#] {
         assert!(status.contains(part), "{status}");
     }
     assert!(ask(member, "/v3/cluster/member/list", "{}").contains(r#""clientURLs":["http://"#));

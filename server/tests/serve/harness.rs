@@ -154,6 +154,14 @@ pub(crate) fn cairn() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_cairn")))
 }
 
+/// The binary, by a link to it that has another name.
+pub(crate) fn cairn_as(name: &str, place: &Place) -> Command {
+    fs::create_dir_all(&place.directory).unwrap();
+    let link = place.directory.join(name);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_cairn"), &link).unwrap();
+    clean(Command::new(link))
+}
+
 /// The binary, started by a shell that does something first.
 pub(crate) fn cairn_after(script: &str) -> Command {
     let mut command = clean(Command::new("sh"));

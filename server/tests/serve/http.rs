@@ -16,6 +16,7 @@ on_both_runtimes! {
     other_paths_and_methods_are_refused,
     a_connection_is_used_again,
     addresses_of_its_own_serve_http_alone,
+    what_goes_on_inside_is_told,
 }
 
 /// An answer, taken apart.
@@ -46,7 +47,7 @@ async fn a_healthy_member_says_so(member: &mut Member) {
     for path in ["/health", "/health?serializable=true", "/health?exclude=NOSPACE"] {
         assert_eq!(get(member, path), found(200, r#"{"health":"true","reason":""}"#), "{path}");
     }
-    assert!(ask(member, "GET", "/health").head.contains("content-type: application/json"));
+    assert!(ask(member, "GET", "/health").head.contains("content-type: text/plain"));
 }
 
 async fn an_alarm_is_ill_health_unless_excluded(member: &mut Member) {
@@ -92,11 +93,14 @@ async fn checks_are_made_one_by_one(member: &mut Member) {
         assert_eq!(get(member, path), found(200, body), "{path}");
     }
     assert_eq!(get(member, "/livez/linearizable_read").0, 404);
+    // Only one slash leads to a check, and none to all of them.
+    assert_eq!(get(member, "/livez/").0, 404);
+    assert_eq!(get(member, "/readyz//linearizable_read").0, 404);
     assert_eq!(get(member, "/readyz/nonsense").0, 404);
 }
 
 async fn versions_are_told(member: &mut Member) {
-    let versions = r#"{"etcdserver":"3.7.0","etcdcluster":"3.7.0","storage":"3.7.0"}"#;
+    let versions = r#"{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0"}"#;
     assert_eq!(get(member, "/version"), found(200, versions));
 }
 
@@ -120,7 +124,7 @@ async fn metrics_have_etcds_names(member: &mut Member) {
         ("etcd_server_quota_backend_bytes", 2_147_483_648.0),
         ("etcd_debugging_mvcc_keys_total", 1.0),
         ("etcd_debugging_mvcc_current_revision", 2.0),
-        (r#"etcd_server_version{server_version="3.7.0"}"#, 1.0),
+        (r#"etcd_server_version{server_version="3.7.3"}"#, 1.0),
         (&format!("grpc_server_started_total{put}"), 1.0),
         (handled, 1.0),
     ] {
@@ -144,6 +148,7 @@ async fn other_paths_and_methods_are_refused(member: &mut Member) {
     for path in ["/", "/nothing", "/healthy", "/metricsx", "/v3/kv/rangex", "/debug/pprof/"] {
         assert_eq!(get(member, path).0, 404, "{path}");
     }
+    assert_eq!(ask(member, "PUT", "/metrics").code, 200, "as in etcd");
     for (method, path) in
         [("POST", "/health"), ("PUT", "/version"), ("DELETE", "/readyz"), ("HEAD", "/livez")]
     {
@@ -151,6 +156,24 @@ async fn other_paths_and_methods_are_refused(member: &mut Member) {
         assert_eq!(answer.code, 405, "{method} {path}");
         assert!(answer.head.contains("\r\nallow: get"), "{}", answer.head);
     }
+}
+
+async fn what_goes_on_inside_is_told(member: &mut Member) {
+    assert_eq!(get(member, "/debug/pprof/").0, 404);
+    let words = ["--enable-pprof", "--discovery-password=swordfish"];
+    member.restart(&words).await;
+    member.kv().put(put("a", "1")).await.unwrap();
+    let (code, body) = get(member, "/debug/vars");
+    assert_eq!(code, 200);
+    let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(told["raft.status"]["raftState"], "StateLeader");
+    assert_eq!(told["store"]["keys"], 1);
+    assert!(told["file_descriptor_limit"].as_u64().unwrap() > 0);
+    let cmdline = told["cmdline"].to_string();
+    assert!(cmdline.contains("--enable-pprof") && !cmdline.contains("swordfish"), "{cmdline}");
+    let (code, body) = get(member, "/debug/pprof/profile?seconds=1");
+    assert_eq!(code, 501);
+    assert!(body.contains(&format!("-p {}", member.process())), "{body}");
 }
 
 async fn a_connection_is_used_again(member: &mut Member) {
@@ -169,6 +192,10 @@ async fn addresses_of_its_own_serve_http_alone(member: &mut Member) {
     member.place.address = metrics;
     assert_eq!(get(member, "/livez"), found(200, "ok\n"));
     assert_eq!(get(member, "/metrics").0, 200);
+    for path in ["/version", "/debug/vars", "/v3/kv/range"] {
+        assert_eq!(get(member, path).0, 404, "{path}");
+    }
+    assert!(!ask(member, "GET", "/health").head.contains("access-control"), "as in etcd");
     let refused = member.kv().put(put("a", "1")).await;
     refused.expect_err("there is no gRPC here");
 }

@@ -43,7 +43,7 @@ async fn a_member_knows_its_status(member: &mut Member) {
     let status = client.status(StatusRequest {}).await.unwrap().into_inner();
     let header = status.header.unwrap();
     assert_eq!(header.revision, 2);
-    assert_eq!(status.version, "3.7.0");
+    assert_eq!(status.version, "3.7.3");
     assert_eq!(status.storage_version, "3.7.0");
     assert_eq!(status.leader, header.member_id, "a member alone leads");
     assert_eq!((status.raft_term, header.raft_term), (1, 1));
@@ -177,7 +177,7 @@ async fn a_snapshot_carries_its_checksum(member: &mut Member) {
     let mut parts = maintenance(member).snapshot(SnapshotRequest {}).await.unwrap().into_inner();
     let (mut file, mut remaining) = (Vec::new(), u64::MAX);
     while let Some(part) = parts.message().await.unwrap() {
-        assert_eq!((part.header, &*part.version), (None, "3.7.0"));
+        assert_eq!((part.header, &*part.version), (None, "3.7.3"));
         assert!(part.blob.len() <= 32 << 10);
         assert!(part.remaining_bytes < remaining || part.remaining_bytes == 0);
         remaining = part.remaining_bytes;

@@ -18,7 +18,8 @@ use crate::ask::{everything, put, range};
 use crate::client::etcdserverpb::maintenance_client::MaintenanceClient;
 use crate::client::etcdserverpb::watch_client::WatchClient;
 use crate::harness::{
-    Member, Place, Runtime, block_on, cairn, cairn_after, copy, on_both_runtimes, refused, say,
+    Member, Place, Runtime, block_on, cairn, cairn_after, cairn_as, copy, on_both_runtimes,
+    refused, say,
 };
 
 on_both_runtimes! {
@@ -30,6 +31,52 @@ on_both_runtimes! {
     several_cores_serve_one_key_space,
     a_unix_socket_will_do,
     a_full_disk_ends_it_and_loses_nothing,
+}
+
+#[test]
+fn under_etcds_name_it_says_what_etcd_says() {
+    let place = Place::new();
+    let metrics = format!("--listen-metrics-urls=http://{}:2381", place.address.ip());
+    let command = cairn_as("etcd", &place);
+    let mut member = Member::start_by(command, place, Runtime::Tokio, &["-pre-vote", &metrics]);
+    member.wait_for("serving client traffic insecurely; this is strongly discouraged!");
+    let ended = block_on(member.terminate());
+    assert_eq!(ended.signal(), Some(Signal::TERM.as_raw()));
+    let lines: Vec<serde_json::Value> =
+        member.said().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // zap's keys, in zap's order, and nothing that alarms anybody.
+    for (line, text) in lines.iter().zip(member.said()) {
+        assert!(text.starts_with(r#"{"level":""#) && text.contains(r#"","ts":""#), "{text}");
+        assert!(line["caller"].is_string() && line["msg"].is_string(), "{text}");
+        assert!(line["level"] == "info" || line["level"] == "warn", "{text}");
+    }
+    // What scripts, test suites and operators wait for, in the order of etcd 3.7.3.
+    let mut said = lines.iter().map(|line| line["msg"].as_str().unwrap());
+    for wanted in [
+        "Running: ",
+        "starting an etcd server",
+        "now serving peer/client/metrics",
+        "ready to serve client requests",
+        "serving client traffic insecurely; this is strongly discouraged!",
+        "received signal; shutting down",
+        "closing etcd server",
+        "closed etcd server",
+    ] {
+        assert!(said.any(|said| said == wanted), "{wanted:?}, or its order");
+    }
+    let all: Vec<&str> = lines.iter().map(|line| line["msg"].as_str().unwrap()).collect();
+    for wanted in [
+        "serving metrics",
+        "added member",
+        "serving peer traffic",
+        "published local member to cluster through raft",
+        "set initial cluster version",
+    ] {
+        assert!(all.contains(&wanted), "{wanted}: {all:#?}");
+    }
+    for wanted in [" became leader at term ", " elected leader "] {
+        assert!(all.iter().any(|said| said.contains(wanted)), "{wanted}: {all:#?}");
+    }
 }
 
 async fn a_member_keeps_its_data(member: &mut Member) {

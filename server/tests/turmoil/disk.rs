@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cairn_engine::config::Lives;
+use cairn_engine::peer::Incarnation;
 use cairn_io::disk::{Disk, DurableFile, Error, FileStream, Operation, Pace, PathTaken, Result};
 
 /// How long a durable write takes.
@@ -153,4 +155,16 @@ impl FileStream for MemoryFile {
         tokio::time::sleep(WRITE_TIME).await;
         Ok(())
     }
+}
+
+/// Writes down that a member begins a life, and says which there were, as [`cairn_io::lives`] does on a real disk.
+pub(crate) fn begin_life(directory: &Path, now: Incarnation) -> Lives {
+    FILES.with_borrow_mut(|files| {
+        let file = files.entry(directory.join("LIVES")).or_default();
+        let lines = file.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let digits = |line| u64::from_str_radix(str::from_utf8(line).expect("digits"), 16);
+        let before = lines.map(|line| Incarnation(digits(line).expect("digits"))).collect();
+        file.extend_from_slice(format!("{:016x}\n", now.0).as_bytes());
+        Lives { now, before }
+    })
 }

@@ -1,7 +1,7 @@
 //! Leases, held against what clients were promised.
 //!
 //! *Not early*: whoever was told that a lease was granted or renewed may count on its time from the moment of the
-//! question on, on the fastest of the members' clocks. *Not late*: while a member leads and nothing disturbs it, the
+//! question on, on whichever of the members' clocks is fastest at any time. *Not late*: while a member leads and nothing disturbs it, the
 //! cluster's clock runs with that member's clock, from the last entry that was committed when it began, and a lease
 //! that is past its deadline goes.
 
@@ -26,28 +26,30 @@ pub struct Leases {
 }
 
 /// What a client was told last.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Promise {
     /// The entry that makes it true.
     index: Index,
-    /// What each clock showed at the question.
-    asked: BTreeMap<MemberId, Time>,
+    /// The fastest time at the question.
+    asked: Duration,
     ttl: i64,
 }
 
-impl Promise {
-    /// How much time has passed since the question on the fastest clock.
-    fn passed(&self, now: &BTreeMap<MemberId, Time>) -> Duration {
-        let passed = |(member, now): (&MemberId, &Time)| Some(now.since(*self.asked.get(member)?));
-        now.iter().filter_map(passed).max().unwrap_or_default()
-    }
+/// The most that can have passed on the cluster's clock, which runs with the clock of one leader after the other: with
+/// the fastest of them at any time.
+#[derive(Debug, Default)]
+pub struct Fastest {
+    passed: Duration,
+    shown: BTreeMap<MemberId, Time>,
+}
 
-    /// Counts the clocks of members that came later, as if they had been as fast as any until now.
-    fn meet(&mut self, now: &BTreeMap<MemberId, Time>) {
-        let passed = self.passed(now);
-        for (member, now) in now {
-            self.asked.entry(*member).or_insert(*now - passed);
-        }
+impl Fastest {
+    /// How much has passed when the clocks show `now`; later questions must not show less.
+    pub fn read(&mut self, now: BTreeMap<MemberId, Time>) -> Duration {
+        let passed = |(member, now): (&MemberId, &Time)| Some(now.since(*self.shown.get(member)?));
+        self.passed += now.iter().filter_map(passed).max().unwrap_or_default();
+        self.shown = now;
+        self.passed
     }
 }
 
@@ -70,20 +72,14 @@ const ROUNDING_MS: u64 = 2;
 
 impl Leases {
     /// A client was promised the full time of a lease by the answer that came from the entry at `index`, to a
-    /// question that was asked when the clocks showed `asked`.
-    pub fn promised(
-        &mut self,
-        lease: i64,
-        ttl: i64,
-        index: Index,
-        asked: BTreeMap<MemberId, Time>,
-    ) {
+    /// question that was asked at the fastest time `asked`.
+    pub fn promised(&mut self, lease: i64, ttl: i64, index: Index, asked: Duration) {
         if self.gone.get(&lease).is_none_or(|gone| *gone < index) {
             self.promises.insert(lease, Promise { index, asked, ttl });
         }
     }
 
-    /// The entry at `index` became history when the clocks showed `now`.
+    /// The entry at `index` became history at the fastest time `now`.
     ///
     /// # Errors
     /// If it ends a lease too early.
@@ -91,11 +87,8 @@ impl Leases {
         &mut self,
         index: Index,
         entry: &Committed,
-        now: &BTreeMap<MemberId, Time>,
+        now: Duration,
     ) -> Result<(), Violation> {
-        for promise in self.promises.values_mut() {
-            promise.meet(now);
-        }
         if let (Some(Command::LeaseRevoke(request)), Some(Ok(_))) = (&entry.command, &entry.answer)
         {
             self.promises.remove(&request.id);
@@ -108,9 +101,9 @@ impl Leases {
         Ok(())
     }
 
-    fn ended(&mut self, lease: i64, now: &BTreeMap<MemberId, Time>) -> Result<(), Violation> {
+    fn ended(&mut self, lease: i64, now: Duration) -> Result<(), Violation> {
         let Some(promise) = self.promises.remove(&lease) else { return Ok(()) };
-        let passed_ms = u64::try_from(promise.passed(now).as_millis()).unwrap_or(u64::MAX);
+        let passed_ms = u64::try_from((now - promise.asked).as_millis()).unwrap_or(u64::MAX);
         let promised_ms = u64::try_from(promise.ttl).unwrap_or(0).saturating_mul(1000);
         ensure(passed_ms + ROUNDING_MS >= promised_ms, "lease not early", || {
             let index = promise.index;

@@ -9,7 +9,8 @@
 //! - A member of which the cluster knows no start yet votes for nobody who has a log; so no change of the members makes
 //!   a majority need it.
 //! - A disk that was set back does not know it until somebody says so, and promises anew what it promised before. So
-//!   nothing else happens from then until the cluster has noticed, and it must notice soon.
+//!   before one is set back everything else is mended, the leader's is not, and nothing else happens from then until the
+//!   cluster has noticed, which must be soon: this is a *recess*.
 
 use std::collections::BTreeSet;
 
@@ -23,6 +24,7 @@ use super::{Alarm, MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
 use crate::clock::Clock;
 use crate::disk::Torn;
+use crate::network::Quality;
 
 /// What is known about the members beside what the log says.
 #[derive(Debug, Default)]
@@ -37,14 +39,16 @@ pub(super) struct Roster {
     pub(super) core: Option<BTreeSet<MemberId>>,
     /// When the operator last wanted something.
     wished_ns: u64,
-    /// When the last trouble ends, as far as it is planned.
-    trouble_ns: u64,
+    /// Nothing goes wrong any more, so that a disk can be set back; given up then.
+    recess_until_ns: Option<u64>,
     /// A disk was set back, and by then the cluster must have noticed.
     notice_by_ns: Option<u64>,
 }
 
 /// More members than this are not added.
 const MEMBERS_MAX: usize = 7;
+/// A recess is given up after this: an operator's wish may be under way for long.
+const RECESS_NS: u64 = 40 * SECOND;
 /// Whoever asks for changes of the members, as a client.
 pub(super) const OPERATOR: u64 = u64::MAX;
 
@@ -63,14 +67,9 @@ impl Roster {
         !self.unsound.is_empty()
     }
 
-    /// Notes that trouble lasts until then.
-    pub(super) fn trouble_until(&mut self, ns: u64) {
-        self.trouble_ns = self.trouble_ns.max(ns);
-    }
-
     /// Whether nothing may happen but what has.
     pub(super) fn is_quiet(&self) -> bool {
-        self.notice_by_ns.is_some()
+        self.notice_by_ns.is_some() || self.recess_until_ns.is_some()
     }
 }
 
@@ -99,7 +98,7 @@ impl Run {
         }
         self.plan_operation();
         let waits = self.questions.values().any(|question| question.client == OPERATOR);
-        if !self.roster.unsound.is_empty() || waits {
+        if !self.roster.unsound.is_empty() || waits || self.roster.is_quiet() {
             return;
         }
         let Some(asked) = self.a_member() else { return };
@@ -199,7 +198,7 @@ impl Run {
         };
         if !sets.has_majority(others)
             || !sets.outgoing.is_empty()
-            || self.roster.is_quiet()
+            || self.roster.notice_by_ns.is_some()
             || self.roster.wished_ns > 0 && self.world.now_ns() < self.roster.wished_ns + wishes_ns
         {
             return false;
@@ -211,7 +210,7 @@ impl Run {
     }
 
     /// Whether a member's disk holds nothing.
-    fn is_blank(&mut self, id: MemberId) -> bool {
+    pub(super) fn is_blank(&mut self, id: MemberId) -> bool {
         let config = self.swarm.config(id);
         let mut disk = self.world.disk(id).clone();
         recover(&mut disk, config.cluster, id).is_ok_and(|recovery| {
@@ -240,33 +239,63 @@ impl Run {
         self.trace.note(now_ns, || format!("the disk of {} is not what it was", id.0));
     }
 
-    /// A member's disk is set back to a copy, if that is fair.
-    pub(super) fn roll_back(&mut self) {
+    /// Mends everything, and lets nothing else go wrong, so that soon a disk can be set back.
+    pub(super) fn begin_recess(&mut self) {
+        self.roster.recess_until_ns = Some(self.world.now_ns() + RECESS_NS);
+        self.world.network.heal();
+        self.world.network.quality = Quality::default();
+        for id in self.members() {
+            self.world.mend_disk(id);
+            self.world.spare(id);
+            self.world.resume_if_paused(id);
+            self.start(id);
+        }
+    }
+
+    /// Sets a disk back to a copy, if there is a recess and it is fair by now; sees to it that there will be a copy.
+    pub(super) fn use_recess(&mut self) {
         let now_ns = self.world.now_ns();
+        let Some(until) = self.roster.recess_until_ns else { return };
+        if until < now_ns || self.phase == Phase::Calm {
+            self.roster.recess_until_ns = None;
+            return;
+        }
         let Some(leader) = self.leases.leader().filter(|id| self.world.is_up(*id)) else { return };
         let settled = self.world.replica(leader).is_some_and(|replica| replica.raft().is_settled());
         let everybody = self.everybody();
         let all_up = everybody.iter().all(|id| self.world.is_up(*id));
-        let calm = now_ns > self.roster.trouble_ns + 3 * SECOND;
-        if !settled || !all_up || !calm || !self.roster.unsound.is_empty() {
+        let known =
+            |id: &MemberId| self.history.cluster().incarnation(*id) == self.world.incarnation(*id);
+        if !settled || !all_up || !everybody.iter().all(known) || !self.roster.unsound.is_empty() {
+            return;
+        }
+        let followers: Vec<_> = everybody.into_iter().filter(|id| *id != leader).collect();
+        let fair: Vec<_> = followers.into_iter().filter(|id| self.may_lose(*id)).collect();
+        if fair.is_empty() {
             return;
         }
         let cluster = self.history.cluster();
         let is_old = |id: &MemberId| {
             let lives = self.world.image_lives(*id);
-            let known = cluster.incarnation(*id);
-            known.is_some() && lives.is_some_and(|lives| !lives.contains(&known))
+            lives.is_some_and(|lives| !lives.contains(&cluster.incarnation(*id)))
         };
-        let able: Vec<_> =
-            everybody.iter().copied().filter(|id| *id != leader && is_old(id)).collect();
+        let able: Vec<_> = fair.iter().copied().filter(is_old).collect();
         if able.is_empty() {
+            // What a copy does not know is that its member has started since.
+            let id = *self.random.pick(&fair);
+            self.world.take_image(id);
+            self.world.crash(id, Torn::Nothing);
+            self.world.start(id);
             return;
         }
         let id = *self.random.pick(&able);
-        if !self.may_lose(id) {
-            return;
-        }
+        self.roll_back(id);
+    }
+
+    fn roll_back(&mut self, id: MemberId) {
+        let now_ns = self.world.now_ns();
         self.tally.rolled_back += 1;
+        self.roster.recess_until_ns = None;
         self.world.crash(id, Torn::Nothing);
         self.world.roll_back(id);
         self.forget(id);
@@ -331,17 +360,5 @@ impl Run {
             self.start(id);
         }
         self.until("liveness", self.patience_ns(), Self::settled)
-    }
-
-    /// Watch clients of members that are out of reach go elsewhere.
-    pub(super) fn move_streams(&mut self, core: &BTreeSet<MemberId>) {
-        for client in 0..self.watchers.len() {
-            let away = |place: &mut super::Place| !core.contains(&place.member);
-            if let Some(place) = self.watchers[client].stream.take_if(away) {
-                let interrupted = self.watches.lost(place.stream);
-                self.watchers[client].interrupted.extend(interrupted);
-                self.reading.remove(&place.stream);
-            }
-        }
     }
 }

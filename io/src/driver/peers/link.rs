@@ -436,6 +436,8 @@ fn is_urgent(body: &Body) -> bool {
         | Body::Digest { .. }
         | Body::SnapshotReceived { .. }
         | Body::Removed
-        | Body::Forgot { .. } => true,
+        | Body::Forgot { .. }
+        | Body::Ask { .. }
+        | Body::Vouch { .. } => true,
     }
 }

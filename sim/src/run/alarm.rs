@@ -1,0 +1,60 @@
+//! What a run wants to be woken for.
+
+use cairn_engine::{MemberId, StreamId};
+
+/// What an alarm is for; its name in the world is one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alarm {
+    /// A client has thought.
+    Client(u64),
+    /// A watch client has thought.
+    Watcher(u64),
+    /// A response has left.
+    Credit(StreamId),
+    /// A fault is due.
+    Fault,
+    /// A member starts again.
+    Restart(MemberId),
+    /// A pause ends.
+    Resume(MemberId),
+    /// The network is mended.
+    Heal,
+    /// Time to look around.
+    Look,
+    /// The operator has thought.
+    Operate,
+}
+
+impl Alarm {
+    /// The alarm as a number: what it is for in the highest byte.
+    pub(super) fn name(self) -> u64 {
+        let (kind, detail): (u64, u64) = match self {
+            Self::Client(client) => (0, client),
+            Self::Watcher(number) => (1, number),
+            Self::Credit(stream) => (2, stream.0),
+            Self::Fault => (3, 0),
+            Self::Restart(id) => (4, id.0),
+            Self::Resume(id) => (5, id.0),
+            Self::Heal => (6, 0),
+            Self::Look => (7, 0),
+            Self::Operate => (8, 0),
+        };
+        kind << 56 | detail
+    }
+
+    pub(super) fn named(name: u64) -> Self {
+        let detail = name & ((1 << 56) - 1);
+        match name >> 56 {
+            0 => Self::Client(detail),
+            1 => Self::Watcher(detail),
+            2 => Self::Credit(StreamId(detail)),
+            3 => Self::Fault,
+            4 => Self::Restart(MemberId(detail)),
+            5 => Self::Resume(MemberId(detail)),
+            6 => Self::Heal,
+            7 => Self::Look,
+            8 => Self::Operate,
+            _ => unreachable!("the run names its alarms itself"),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Clients with a watch stream each, some of which read slowly.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use cairn_engine::api::etcdserverpb::watch_request::RequestUnion;
+use cairn_engine::api::etcdserverpb::{
+    WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
+};
+use cairn_engine::auth::Credential;
+use cairn_engine::{MemberId, ShardId, ShardInput, StreamId, watch};
+
+use super::alarm::Alarm;
+use super::{MILLI, Phase, Run};
+use crate::check::Violation;
+use crate::check::watches::{Heard, SubscriptionId};
+
+/// Somebody with one watch stream at a time.
+#[derive(Debug, Default)]
+pub(super) struct WatchClient {
+    pub(super) stream: Option<Place>,
+    /// Subscriptions that wait for a stream.
+    pub(super) interrupted: Vec<SubscriptionId>,
+}
+
+/// Where a stream is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) stream: StreamId,
+    pub(super) member: MemberId,
+    pub(super) shard: ShardId,
+}
+
+/// Watchers of a stream.
+const WATCHERS_MAX: usize = 5;
+
+impl Run {
+    pub(super) fn watcher(&mut self, number: u64) {
+        let client = usize::try_from(number).expect("a few");
+        let wait = self.random.below(self.swarm.work.watch_think_ns_max);
+        self.alarm(wait.max(MILLI), Alarm::Watcher(number));
+        let Some(place) = self.watchers[client].stream else { return self.open(client) };
+        if self.phase == Phase::Calm {
+            return;
+        }
+        let watchers = self.watches.watchers(place.stream);
+        match self.random.below(12) {
+            0..=4 if self.watches.count(place.stream) < WATCHERS_MAX => {
+                let request = self.generator.watch(&self.history.model);
+                self.watches.subscribe(place.stream, request.clone());
+                self.say(place, RequestUnion::CreateRequest(request));
+            }
+            5 if !watchers.is_empty() => {
+                let watch_id = *self.random.pick(&watchers);
+                if self.watches.cancel(place.stream, watch_id) {
+                    self.say(place, RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
+                }
+            }
+            6 => {
+                // Nobody has this name: nothing is answered.
+                let watch_id = -77;
+                self.say(place, RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
+            }
+            7 | 8 => {
+                self.say(place, RequestUnion::ProgressRequest(WatchProgressRequest {}));
+            }
+            9 if self.random.chance(1, 3) => {
+                self.world.watch(place.member, place.shard, ShardInput::WatchClosed(place.stream));
+                let interrupted = self.watches.lost(place.stream);
+                self.reading.remove(&place.stream);
+                self.watchers[client].stream = None;
+                self.watchers[client].interrupted.extend(interrupted);
+            }
+            _ => {}
+        }
+    }
+
+    /// Opens a stream, and asks for what was interrupted.
+    pub(super) fn open(&mut self, client: usize) {
+        let Some(member) = self.a_member() else { return };
+        self.streams_opened += 1;
+        let (stream, shard) = (StreamId(self.streams_opened), self.a_shard());
+        let place = Place { stream, member, shard };
+        self.watches.opened(stream, member);
+        self.reading.insert(stream, VecDeque::new());
+        self.world.watch(
+            member,
+            shard,
+            ShardInput::WatchOpened(stream, Credential::CommonName("root".into())),
+        );
+        self.watchers[client].stream = Some(place);
+        for subscription in core::mem::take(&mut self.watchers[client].interrupted) {
+            self.tally.resumed += 1;
+            let request = self.watches.resume(stream, subscription);
+            self.say(place, RequestUnion::CreateRequest(request));
+        }
+    }
+
+    pub(super) fn say(&mut self, place: Place, union: RequestUnion) {
+        let Place { stream, member, shard } = place;
+        self.trace.note(self.world.now_ns(), || format!("stream {} says {union:?}", stream.0));
+        let request = WatchRequest { request_union: Some(union) };
+        self.world.watch(member, shard, ShardInput::Watch { stream, request });
+    }
+
+    pub(super) fn watched(
+        &mut self,
+        stream: StreamId,
+        response: &watch::Response,
+    ) -> Result<(), Violation> {
+        self.tally.watched += 1;
+        self.check_credit(stream, response)?;
+        let Some(reading) = self.reading.get_mut(&stream) else {
+            return Ok(()); // It was closed, and the news are on their way.
+        };
+        reading.push_back(response.encoded_len());
+        let slow = self.swarm.work.reading_ns_max;
+        let wait = if slow == 0 || self.phase == Phase::Calm { 0 } else { self.random.below(slow) };
+        self.alarm(wait, Alarm::Credit(stream));
+        match self.watches.judge(&self.history, stream, response)? {
+            Heard::Created(..) | Heard::Other => {}
+            Heard::Refused(subscription) | Heard::Canceled(subscription) => {
+                self.watches.forget(subscription);
+            }
+            Heard::Compacted(subscription, compacted) => {
+                self.watches.skip_to(subscription, compacted);
+                if let Some(place) = self.place_of(stream) {
+                    let request: WatchCreateRequest = self.watches.resume(stream, subscription);
+                    self.say(place, RequestUnion::CreateRequest(request));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn place_of(&self, stream: StreamId) -> Option<Place> {
+        self.watchers.iter().filter_map(|client| client.stream).find(|place| place.stream == stream)
+    }
+
+    pub(super) fn credit(&mut self, stream: StreamId) {
+        let Some(place) = self.place_of(stream) else { return };
+        let Some(reading) = self.reading.get_mut(&stream) else { return };
+        if let Some(bytes) = reading.pop_front() {
+            let input = ShardInput::WatchCredit { stream, bytes };
+            self.world.watch(place.member, place.shard, input);
+        }
+    }
+
+    /// Watch clients of members that are out of reach go elsewhere.
+    pub(super) fn move_streams(&mut self, core: &BTreeSet<MemberId>) {
+        for client in 0..self.watchers.len() {
+            let away = |place: &mut Place| !core.contains(&place.member);
+            if let Some(place) = self.watchers[client].stream.take_if(away) {
+                let interrupted = self.watches.lost(place.stream);
+                self.watchers[client].interrupted.extend(interrupted);
+                self.reading.remove(&place.stream);
+            }
+        }
+    }
+}
