@@ -110,11 +110,11 @@ impl Generator {
     }
 
     fn user(&mut self) -> &'static str {
-        *self.people.pick::<&str>(&["root", "ann", "bob", "cid"])
+        self.people.pick::<&str>(&["root", "ann", "bob", "cid"])
     }
 
     fn role(&mut self) -> &'static str {
-        *self.people.pick::<&str>(&["root", "r", "s"])
+        self.people.pick::<&str>(&["root", "r", "s"])
     }
 
     /// Some change of users or roles, or a login.
@@ -128,7 +128,7 @@ impl Generator {
                 user: "root".to_owned(),
                 role: "root".to_owned(),
             }),
-            4 | 5 | 6 => Change::Enable,
+            4..=6 => Change::Enable,
             7 if self.people.chance(1, 3) => Change::Disable,
             8 => Change::UserDelete(AuthUserDeleteRequest { name: user }),
             9 => Change::UserRevokeRole(AuthUserRevokeRoleRequest { name: user, role }),

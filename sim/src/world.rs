@@ -443,15 +443,14 @@ impl World {
 
     /// Sends a client's request to a core of a running member.
     pub fn request(&mut self, member: MemberId, shard: ShardId, id: RequestId, request: Request) {
-        self.request_as(Credential::None, member, shard, id, request);
+        self.request_as(Credential::None, (member, shard), id, request);
     }
 
     /// The same, from a client that shows something of itself.
     pub fn request_as(
         &mut self,
         credential: Credential,
-        member: MemberId,
-        shard: ShardId,
+        (member, shard): (MemberId, ShardId),
         id: RequestId,
         request: Request,
     ) {

@@ -127,10 +127,12 @@ impl Response {
     /// # Panics
     /// If the answer is one to be fetched in parts.
     pub fn encoded_len(&self) -> usize {
-        match self {
-            Self::Range(answer) => answer.encoded_len(),
-            Self::Auth(answer) => answer.encoded_len(),
-            _ => self.message().wire_len(),
+        if let Self::Range(answer) = self {
+            answer.encoded_len()
+        } else if let Self::Auth(answer) = self {
+            answer.encoded_len()
+        } else {
+            self.message().wire_len()
         }
     }
 
@@ -139,10 +141,12 @@ impl Response {
     /// # Panics
     /// If the answer is one to be fetched in parts.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Range(answer) => answer.encode(out),
-            Self::Auth(answer) => answer.encode(out),
-            _ => self.message().append_to(out),
+        if let Self::Range(answer) = self {
+            answer.encode(out);
+        } else if let Self::Auth(answer) = self {
+            answer.encode(out);
+        } else {
+            self.message().append_to(out);
         }
     }
 

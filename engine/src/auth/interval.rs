@@ -146,7 +146,7 @@ mod tests {
                     // A single key may be asked for without its neighbour.
                     given.iter().any(|range| range.contains(&key))
                 });
-            prop_assert_eq!(Union::new(given.clone()).covers(&asked), covered);
+            prop_assert_eq!(Union::new(given).covers(&asked), covered);
         }
     }
 }

@@ -373,7 +373,7 @@ fn tokens_end_by_time_by_a_change_of_the_password_and_by_disabling() {
     let mut tokens = Tokens::default();
     let id = TokenId { index: 30, digest: [1; 32] };
     let made = auth.revision();
-    tokens.assign(at(0), ttl, id, Arc::from("ann"), made);
+    tokens.assign(at(0), ttl, (id, Arc::from("ann")), made);
     assert!(tokens.take_changed());
     let resolve = |auth: &Auth, tokens: &Tokens, second, id| {
         auth.resolve(tokens.tokens(), at(second), &Credential::Token(id))
@@ -409,7 +409,7 @@ fn tokens_end_by_time_by_a_change_of_the_password_and_by_disabling() {
     assert_eq!(admitted("ann", 3), Err(Error::AuthOldRevision));
     assert_eq!(Auth::default().admit_token("ann", 3), Err(Error::AuthNotEnabled));
     // Later ones push out those that have ended.
-    tokens.assign(at(20), ttl, TokenId { index: 40, ..id }, Arc::from("ann"), made);
+    tokens.assign(at(20), ttl, (TokenId { index: 40, ..id }, Arc::from("ann")), made);
     assert_eq!(tokens.tokens().len(), 1);
 }
 

@@ -101,6 +101,9 @@ impl Assignment {
     }
 }
 
+/// A token, and whose it is.
+type Owned = (TokenId, Arc<str>);
+
 /// The simple tokens that a member knows.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens {
@@ -185,14 +188,7 @@ impl Auth {
 
 impl Tokens {
     /// Notes a token that was assigned at revision `made`.
-    pub(crate) fn assign(
-        &mut self,
-        now: Time,
-        ttl: Duration,
-        id: TokenId,
-        user: Arc<str>,
-        made: u64,
-    ) {
+    pub(crate) fn assign(&mut self, now: Time, ttl: Duration, (id, user): Owned, made: u64) {
         while let Some((deadline, index)) = self.by_deadline.first().copied()
             && deadline <= now
         {

@@ -127,10 +127,10 @@ impl Replica {
             EntryKind::Command => {
                 let (stamp, command) = Command::decode(entry.data).map_err(newer)?;
                 let kind = command.kind();
-                let assignment = match &command {
-                    Command::Authenticate(assignment) => Some(assignment.clone()),
-                    _ => None,
-                };
+                let mut assignment = None;
+                if let Command::Authenticate(assigned) = &command {
+                    assignment = Some(assigned.clone());
+                }
                 let mut applied = self.state.apply(stamp.clone(), command);
                 if let Some(assignment) = assignment {
                     self.assign_token(index, &assignment, &mut applied);
@@ -168,7 +168,7 @@ impl Replica {
         let Assignment { name, digest, .. } = assignment;
         let id = TokenId { index: index.0, digest: *digest };
         let (ttl, made) = (self.config.limits.token_ttl, self.state.auth.revision());
-        self.tokens.assign(self.now, ttl, id, Arc::clone(name), made);
+        self.tokens.assign(self.now, ttl, (id, Arc::clone(name)), made);
     }
 
     /// Remembers what the state was after the entry that was applied last, if there is anybody to compare with.

@@ -95,14 +95,14 @@ impl Replica {
         if self.trust != Trust::Sound && (!is_admitted || body.is_from_leader()) {
             self.ask(from);
         }
-        let body = match body {
-            // The leader knows how far this member's log agreed, and not that this is another one, which may hold what was
-            // never committed at indexes that were. An append shows where they agree, a heartbeat does not.
-            raft_message::Body::Heartbeat { round, .. } if self.trust != Trust::Sound => {
-                raft_message::Body::Heartbeat { commit: Index(0), round }
-            }
-            body => body,
-        };
+        let mut body = body;
+        // The leader knows how far this member's log agreed, and not that this is another one, which may hold what was
+        // never committed at indexes that were. An append shows where they agree, a heartbeat does not.
+        if let raft_message::Body::Heartbeat { commit, .. } = &mut body
+            && self.trust != Trust::Sound
+        {
+            *commit = Index(0);
+        }
         if is_admitted {
             if is_vouched {
                 self.raft.regain_vote();

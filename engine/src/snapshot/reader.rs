@@ -1,5 +1,6 @@
 //! The state out of chunks.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -80,7 +81,7 @@ pub struct Reader {
     alarms: Vec<(AlarmKind, MemberId)>,
     members: Cluster,
     digest: u64,
-    auth: Auth,
+    auth: Box<Auth>,
     done: bool,
 }
 
@@ -109,7 +110,7 @@ impl Reader {
             alarms: Vec::new(),
             members: Cluster::default(),
             digest: 0,
-            auth: Auth::default(),
+            auth: Box::default(),
             done: false,
         }
     }
@@ -257,7 +258,7 @@ impl Reader {
                 let enabled = body.try_get_u8().ok()? != 0;
                 let mut number = || body.try_get_u64_le().ok();
                 let numbers = [number()?, number()?, number()?];
-                self.auth = Auth::restored(enabled, numbers);
+                *self.auth = Auth::restored(enabled, numbers);
                 continue;
             }
             let since = if kind == AUTH_USER { body.try_get_u64_le().ok()? } else { 0 };
@@ -302,7 +303,7 @@ impl Reader {
             time: header.time,
             cluster: self.members,
             digest: self.digest,
-            auth: Arc::new(self.auth),
+            auth: Arc::new(*self.auth),
             ..StateMachine::default()
         };
         state.store.resume_sweep(header.sweep);

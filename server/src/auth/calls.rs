@@ -106,7 +106,7 @@ async fn token_for<R: Runtime>(
     }
     match &accounts.tokens {
         Tokens::Disabled => Err(Error::AuthFailed),
-        Tokens::Signed(signer) => {
+        Tokens::Signed(signer, _) => {
             let token = signer.sign(name, revision)?;
             Ok(AuthenticateResponse { header: Some(own.header()), token })
         }
@@ -114,13 +114,12 @@ async fn token_for<R: Runtime>(
             let secret = secret();
             let (name, digest) = (Arc::from(name), digest(&secret));
             let assignment = Assignment { name, digest, checked: revision };
-            match own.ask(Request::Authenticate(assignment)).await? {
-                Response::Auth(Answer::Authenticate(answer)) => {
-                    let token = format!("{secret}.{}", answer.token);
-                    Ok(AuthenticateResponse { token, ..answer })
-                }
-                _ => unreachable!("each question has its kind of answer"),
-            }
+            let assigned = own.ask(Request::Authenticate(assignment)).await?;
+            let Response::Auth(Answer::Authenticate(answer)) = assigned else {
+                unreachable!("each question has its kind of answer")
+            };
+            let token = format!("{secret}.{}", answer.token);
+            Ok(AuthenticateResponse { token, ..answer })
         }
     }
 }

@@ -8,16 +8,18 @@
 //! No ES512, which `ring` has not. A private key of an elliptic curve must be in PKCS #8 (`BEGIN PRIVATE KEY`). Tokens
 //! are verified on the connection's core: those that were verified once are remembered, up to a bound.
 
+use core::cell::RefCell;
 use core::fmt;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cairn_engine::api::Error;
 use cairn_engine::auth::Credential;
 use cairn_io::clock;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use ring::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair};
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -41,9 +43,11 @@ pub(super) struct Signer {
     sign: Option<EncodingKey>,
     verify: DecodingKey,
     ttl_s: u64,
-    /// Tokens that were verified, by their digests. Shared by the cores; nobody keeps the lock while waiting.
-    known: Mutex<BTreeMap<[u8; 32], Claims>>,
 }
+
+/// Tokens that a core has verified, by their digests. Shared by the tasks of the core; borrowed inside one function.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known(RefCell<BTreeMap<[u8; 32], Claims>>);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Claims {
@@ -75,7 +79,15 @@ impl Signer {
                 let secret = secret.ok_or_else(|| unusable(&"priv-key names no secret"))?;
                 (Some(EncodingKey::from_secret(&secret)), DecodingKey::from_secret(&secret))
             }
-            _ => {
+            Algorithm::ES256
+            | Algorithm::ES384
+            | Algorithm::RS256
+            | Algorithm::RS384
+            | Algorithm::RS512
+            | Algorithm::PS256
+            | Algorithm::PS384
+            | Algorithm::PS512
+            | Algorithm::EdDSA => {
                 let sign = private.as_deref().map(|pem| encoding_key(algorithm, pem)).transpose();
                 let sign = sign.map_err(|error| unusable(&error))?;
                 let verify = match (&public, &private) {
@@ -86,8 +98,7 @@ impl Signer {
                 (sign, verify)
             }
         };
-        let known = Mutex::default();
-        let signer = Self { algorithm, sign, verify, ttl_s: jwt.ttl.as_secs(), known };
+        let signer = Self { algorithm, sign, verify, ttl_s: jwt.ttl.as_secs() };
         // Keys that are not a pair would make tokens that nobody takes.
         if signer.sign.is_some() {
             let made = signer.sign("root", 1).map_err(|error| unusable(&error))?;
@@ -111,15 +122,15 @@ impl Signer {
     }
 
     /// Whose token this is, if it is one.
-    pub(super) fn verify(&self, token: &str) -> Option<Credential> {
+    pub(super) fn verify(&self, token: &str, known: &Known) -> Option<Credential> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let known = self.known.lock().expect("nobody panics with it").get(&digest).cloned();
-        let claims = match known {
+        let verified = known.0.borrow().get(&digest).cloned();
+        let claims = match verified {
             Some(claims) if claims.exp > now_s() => claims,
             Some(_) => return None,
             None => {
                 let claims = self.claims(token)?;
-                let mut known = self.known.lock().expect("nobody panics with it");
+                let mut known = known.0.borrow_mut();
                 if known.len() >= KNOWN_MAX {
                     known.clear();
                 }
@@ -149,19 +160,27 @@ fn read(path: &Path) -> Result<Vec<u8>, JwtError> {
 
 type Key<T> = Result<T, jsonwebtoken::errors::Error>;
 
+fn is_curve(algorithm: Algorithm) -> bool {
+    matches!(algorithm, Algorithm::ES256 | Algorithm::ES384)
+}
+
 fn encoding_key(algorithm: Algorithm, pem: &[u8]) -> Key<EncodingKey> {
-    match algorithm {
-        Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pem),
-        Algorithm::EdDSA => EncodingKey::from_ed_pem(pem),
-        _ => EncodingKey::from_rsa_pem(pem),
+    if is_curve(algorithm) {
+        EncodingKey::from_ec_pem(pem)
+    } else if algorithm == Algorithm::EdDSA {
+        EncodingKey::from_ed_pem(pem)
+    } else {
+        EncodingKey::from_rsa_pem(pem)
     }
 }
 
 fn decoding_key(algorithm: Algorithm, pem: &[u8]) -> Key<DecodingKey> {
-    match algorithm {
-        Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(pem),
-        Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
-        _ => DecodingKey::from_rsa_pem(pem),
+    if is_curve(algorithm) {
+        DecodingKey::from_ec_pem(pem)
+    } else if algorithm == Algorithm::EdDSA {
+        DecodingKey::from_ed_pem(pem)
+    } else {
+        DecodingKey::from_rsa_pem(pem)
     }
 }
 
@@ -172,26 +191,23 @@ fn public_half(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> 
     let der = document.secret_der();
     let rejected = |error: ring::error::KeyRejected| error.to_string();
     let random = ring::rand::SystemRandom::new();
-    let ec = |algorithm| {
-        let pair = EcdsaKeyPair::from_pkcs8(algorithm, der, &random).map_err(rejected)?;
-        Ok(DecodingKey::from_ec_der(pair.public_key().as_ref()))
-    };
-    match algorithm {
-        Algorithm::ES256 => ec(&ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING),
-        Algorithm::ES384 => ec(&ring::signature::ECDSA_P384_SHA384_FIXED_SIGNING),
-        Algorithm::EdDSA => {
-            let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(rejected)?;
-            Ok(DecodingKey::from_ed_der(pair.public_key().as_ref()))
-        }
-        _ => {
-            let pair = RsaKeyPair::from_der(der).or_else(|_| RsaKeyPair::from_pkcs8(der));
-            let pair = pair.map_err(rejected)?;
-            Ok(DecodingKey::from_rsa_der(pair.public().as_ref()))
-        }
+    if is_curve(algorithm) {
+        let curve = if algorithm == Algorithm::ES256 {
+            &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING
+        } else {
+            &ring::signature::ECDSA_P384_SHA384_FIXED_SIGNING
+        };
+        let pair = EcdsaKeyPair::from_pkcs8(curve, der, &random).map_err(rejected)?;
+        return Ok(DecodingKey::from_ec_der(pair.public_key().as_ref()));
     }
+    if algorithm == Algorithm::EdDSA {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(rejected)?;
+        return Ok(DecodingKey::from_ed_der(pair.public_key().as_ref()));
+    }
+    let pair = RsaKeyPair::from_der(der).or_else(|_| RsaKeyPair::from_pkcs8(der));
+    let pair = pair.map_err(rejected)?;
+    Ok(DecodingKey::from_rsa_der(pair.public().as_ref()))
 }
-
-use rustls::pki_types::pem::PemObject as _;
 
 #[cfg(test)]
 mod tests {
@@ -234,7 +250,7 @@ mod tests {
             let public_only = Signer::new(&jwt(method, public, None)).unwrap();
             let token = both.sign("ann", 7).unwrap();
             for signer in [&both, &private_only, &public_only, &public_only] {
-                assert_eq!(signer.verify(&token), signed("ann", 7), "{method}");
+                assert_eq!(signer.verify(&token, &Known::default()), signed("ann", 7), "{method}");
             }
             assert_eq!(public_only.sign("ann", 7), Err(Error::VerifyOnly));
             let other = rcgen::KeyPair::generate_for(algorithm).unwrap();
@@ -247,11 +263,12 @@ mod tests {
     fn a_token_is_refused_that_is_forged_expired_or_says_too_little() {
         let folder = tempfile::tempdir().unwrap();
         let secret = write(folder.path(), "secret", "a secret of some length");
-        let signer = Signer::new(&jwt("HS256", None, secret.clone())).unwrap();
+        let (signer, known) =
+            (Signer::new(&jwt("HS256", None, secret.clone())).unwrap(), Known::default());
         let token = signer.sign("ann", 7).unwrap();
-        assert_eq!(signer.verify(&token), signed("ann", 7));
+        assert_eq!(signer.verify(&token, &Known::default()), signed("ann", 7));
         for end in 0..token.len() {
-            assert_eq!(signer.verify(&token[..end]), None, "{end}");
+            assert_eq!(signer.verify(&token[..end], &known), None, "{end}");
         }
         let made = |algorithm, claims: serde_json::Value, secret: &str| {
             let key = EncodingKey::from_secret(secret.as_bytes());
@@ -260,7 +277,7 @@ mod tests {
         let good = "a secret of some length";
         let later = now_s() + 60;
         let claims = serde_json::json!({"username": "ann", "revision": 7, "exp": later});
-        assert!(signer.verify(&made(Algorithm::HS256, claims.clone(), good)).is_some());
+        assert!(signer.verify(&made(Algorithm::HS256, claims.clone(), good), &known).is_some());
         for token in [
             made(Algorithm::HS384, claims.clone(), good),
             made(Algorithm::HS256, claims, "another"),
@@ -282,7 +299,7 @@ mod tests {
             String::new(),
             "..".to_owned(),
         ] {
-            assert_eq!(signer.verify(&token), None, "{token}");
+            assert_eq!(signer.verify(&token, &Known::default()), None, "{token}");
         }
         assert!(Signer::new(&jwt("HS256", secret, None)).is_err());
         assert!(Signer::new(&jwt("ES512", None, None)).is_err());

@@ -23,12 +23,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::security::AuthToken;
 
-use jwt::Signer;
+use jwt::{Known, Signer};
 use passwords::Passwords;
 
 pub use jwt::JwtError;
 
-/// How users are known at this member; shared by all cores.
+/// How users are known at this member. Each core has its own; keys and threads are shared.
 #[derive(Clone, Debug)]
 pub struct Accounts {
     tokens: Tokens,
@@ -40,7 +40,7 @@ pub struct Accounts {
 #[derive(Clone, Debug)]
 enum Tokens {
     Simple,
-    Signed(Arc<Signer>),
+    Signed(Arc<Signer>, Known),
     Disabled,
 }
 
@@ -56,7 +56,7 @@ impl Accounts {
     ) -> Result<Self, JwtError> {
         let tokens = match token {
             AuthToken::Simple => Tokens::Simple,
-            AuthToken::Jwt(jwt) => Tokens::Signed(Arc::new(Signer::new(jwt)?)),
+            AuthToken::Jwt(jwt) => Tokens::Signed(Arc::new(Signer::new(jwt)?), Known::default()),
             AuthToken::Disabled => Tokens::Disabled,
         };
         Ok(Self { tokens, passwords: Passwords::new(bcrypt_cost), by_certificate })
@@ -78,7 +78,7 @@ impl Accounts {
         let text = text.strip_prefix("Bearer ").unwrap_or(text);
         let credential = match &self.tokens {
             Tokens::Simple => simple_token(text).map(Credential::Token),
-            Tokens::Signed(signer) => signer.verify(text),
+            Tokens::Signed(signer, known) => signer.verify(text, known),
             Tokens::Disabled => None,
         };
         credential.unwrap_or(Credential::Unreadable)

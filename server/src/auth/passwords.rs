@@ -3,8 +3,9 @@
 //! A few threads do it, started when the first password comes. Of those who wait for them there is a bound: more are
 //! turned away, so that whoever tries many passwords slows down other logins and nothing else.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use bcrypt::{BcryptError, Version};
@@ -26,13 +27,20 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Debug)]
 pub(crate) struct Passwords {
     cost: u32,
-    jobs: Arc<OnceLock<SyncSender<Job>>>,
+    threads: Arc<OnceLock<Threads>>,
+}
+
+/// Each thread has a queue of its own; jobs go round.
+#[derive(Debug)]
+struct Threads {
+    queues: Vec<SyncSender<Job>>,
+    next: AtomicUsize,
 }
 
 impl Passwords {
     /// Hashes will cost 2^`cost` rounds.
     pub(super) fn new(cost: u32) -> Self {
-        Self { cost, jobs: Arc::default() }
+        Self { cost, threads: Arc::default() }
     }
 
     /// The hash of a password, as Go's bcrypt writes it.
@@ -87,41 +95,45 @@ impl Passwords {
         let (answer, answered) = oneshot::channel();
         // Whoever asked may be gone.
         let job = move || drop(answer.send(job()));
-        let jobs = self.jobs.get_or_init(start);
-        match jobs.try_send(Box::new(job)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                tracing::warn!(waiting = WAITING_MAX, "too many passwords are being checked");
-                return Err(Error::RequestTooManyRequests);
-            }
+        if !self.threads.get_or_init(Threads::start).take(Box::new(job)) {
+            tracing::warn!(waiting = WAITING_MAX, "too many passwords are being checked");
+            return Err(Error::RequestTooManyRequests);
         }
         let answered = tokio::task::coop::unconstrained(answered).await;
         answered.map_err(|_| Error::RequestTooManyRequests)
     }
 }
 
-/// Starts the threads. One that cannot be started is not there; without any, nobody can log in, and is told so.
-fn start() -> SyncSender<Job> {
-    let (sender, receiver) = sync_channel(WAITING_MAX);
-    let receiver = Arc::new(Mutex::new(receiver));
-    let threads = thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
-    for _ in 0..threads.clamp(1, THREADS_MAX) {
-        let receiver = Arc::clone(&receiver);
-        let started =
-            thread::Builder::new().name("cairn-password".into()).spawn(move || work(&receiver));
-        if let Err(error) = started {
-            tracing::error!(error = %error, "cannot start a thread for passwords");
+impl Threads {
+    /// Starts them. One that cannot be started is not there; without any, nobody can log in, and is told so.
+    fn start() -> Self {
+        let threads = thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        let threads = threads.clamp(1, THREADS_MAX);
+        let mut queues = Vec::new();
+        for _ in 0..threads {
+            let (queue, jobs) = sync_channel::<Job>(WAITING_MAX / threads);
+            let work = move || jobs.into_iter().for_each(|job| job());
+            match thread::Builder::new().name("cairn-password".into()).spawn(work) {
+                Ok(_) => queues.push(queue),
+                Err(error) => {
+                    tracing::error!(error = %error, "cannot start a thread for passwords");
+                }
+            }
         }
+        Self { queues, next: AtomicUsize::new(0) }
     }
-    sender
-}
 
-fn work(jobs: &Mutex<Receiver<Job>>) {
-    loop {
-        // The lock is held while waiting: the next thread waits for it instead of the queue.
-        let next = jobs.lock().expect("nobody panics with it").recv();
-        let Ok(job) = next else { return };
-        job();
+    /// Whether a thread has room for a job.
+    fn take(&self, mut job: Job) -> bool {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        for turn in 0..self.queues.len() {
+            let queue = &self.queues[first.wrapping_add(turn) % self.queues.len()];
+            match queue.try_send(job) {
+                Ok(()) => return true,
+                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => job = back,
+            }
+        }
+        false
     }
 }
 

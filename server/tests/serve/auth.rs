@@ -488,9 +488,9 @@ async fn passwords_are_nowhere_to_be_read(member: &mut Member) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path)
+                folders.push(path);
             } else {
-                texts.push(std::fs::read(path).unwrap())
+                texts.push(std::fs::read(path).unwrap());
             }
         }
     }

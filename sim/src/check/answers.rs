@@ -231,25 +231,19 @@ impl Answers {
             )
         };
         let refused = refused.filter(|error| is_refusal(error));
-        let (needs, linearizable) = match &asked.request {
-            Request::Range(range) | Request::RangeStream(range) => {
-                (Some(Needs::of_range(range)), !range.serializable)
-            }
-            Request::Txn(txn) if is_read_only(txn) => {
-                (Some(Needs::of_txn(txn)), !is_serializable(txn))
-            }
-            Request::HashKv(_) => (Some(Needs::Root), false),
-            // What these need depends on leases as they were.
-            _ => (None, false),
-        };
         // A core that lags serves what it has, by the users that it knows.
-        let from = match &asked.request {
-            Request::Range(_) | Request::RangeStream(_) | Request::Txn(_) if !linearizable => {
-                Index(0)
-            }
-            _ if linearizable => asked.floor,
-            _ => asked.local_floor,
-        };
+        let since = |linearizable| if linearizable { asked.floor } else { Index(0) };
+        let (needs, from) =
+            if let Request::Range(range) | Request::RangeStream(range) = &asked.request {
+                (Some(Needs::of_range(range)), since(!range.serializable))
+            } else if let Request::Txn(txn) = &asked.request {
+                (Some(Needs::of_txn(txn)), since(!is_serializable(txn)))
+            } else if let Request::HashKv(_) = &asked.request {
+                (Some(Needs::Root), asked.local_floor)
+            } else {
+                // What the others need depends on leases as they were.
+                (None, asked.local_floor)
+            };
         let mut auths = history.auths(from, history.applied(asked.member));
         let was_so = match (needs, refused) {
             (Some(needs), refused) => auths.any(|auth| {
@@ -385,11 +379,9 @@ impl Answers {
         }
         if let Err(error @ (Error::UserEmpty | Error::InvalidAuthToken)) = result {
             let mut auths = history.auths(asked.local_floor, to);
-            let is_so = match &asked.credential {
-                Credential::None => *error == Error::UserEmpty,
-                Credential::Token(_) => *error == Error::InvalidAuthToken,
-                _ => false,
-            };
+            let is_stranger = asked.credential == Credential::None && *error == Error::UserEmpty;
+            let is_token = matches!(asked.credential, Credential::Token(_));
+            let is_so = is_stranger || is_token && *error == Error::InvalidAuthToken;
             if is_so && auths.any(Auth::is_enabled) {
                 self.refuse(asked);
                 return Ok(Outcome::Refused(*error));

@@ -76,7 +76,7 @@ impl Run {
         });
         let at = self.fastest_time();
         self.questions.insert(id, Question { client, asked, at });
-        self.world.request_as(who.credential, member, shard, id, request);
+        self.world.request_as(who.credential, (member, shard), id, request);
     }
 
     pub(super) fn a_shard(&mut self) -> ShardId {
