@@ -12,10 +12,12 @@ use bytes::Bytes;
 use cairn_engine::MemberId;
 use cairn_engine::api::Code;
 
+use crate::config::MetricsLevel;
+use crate::config::gates::FeatureGates;
 use crate::grpc::method::{METHODS, Method, Row};
 use crate::grpc::{call, unary};
+use crate::metrics::peers;
 use crate::metrics::{Facts, Metrics};
-use crate::peer_metrics;
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compat.md")
@@ -75,6 +77,8 @@ fn the_metrics_are_those_that_there_are() {
         member: "1".to_owned(),
         quota_bytes: 0,
         runtime: "tokio".to_owned(),
+        level: MetricsLevel::Extensive,
+        features: FeatureGates::new(&[]),
         peers: Arc::default(),
     };
     let metrics = Metrics::new(&facts);
@@ -87,8 +91,7 @@ fn the_metrics_are_those_that_there_are() {
     metrics.snapshot_received(peer);
     let text = metrics.to_text();
     let row = |name, kind, help| format!("| `{name}` | {kind} | {help} |");
-    let mut rows: Vec<_> =
-        peer_metrics::rows().map(|(name, kind, help)| row(name, kind, help)).collect();
+    let mut rows: Vec<_> = peers::rows().map(|(name, kind, help)| row(name, kind, help)).collect();
     let mut help = "";
     for line in text.lines() {
         if let Some(line) = line.strip_prefix("# HELP ") {

@@ -10,17 +10,20 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_engine::api::{Error, Request, Response};
+use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_engine::auth::Credential;
 use cairn_engine::raft::RoleName;
 use cairn_io::driver::Handle;
 use cairn_io::pulse::Counters;
 use cairn_io::runtime::Runtime;
 use prometheus::IntGauge;
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 
 use crate::auth::Accounts;
 use crate::config::KeepAlive;
+use crate::config::duration::GoDuration;
+use crate::grpc::method::Method;
 use crate::grpc::unary;
 use crate::metrics::Metrics;
 use crate::web;
@@ -38,6 +41,8 @@ pub struct Limits {
     pub keep_alive: KeepAlive,
     /// How long a member waits for a leader before it seeks one.
     pub election_timeout: Duration,
+    /// A unary request that takes longer is logged.
+    pub slow_request: Duration,
 }
 
 impl Limits {
@@ -156,6 +161,27 @@ impl<R: Runtime> Context<R> {
         &self.inner.metrics
     }
 
+    /// Counts a call that began then, by this core's clock.
+    pub fn ended(&self, method: Method, began: u64, code: Code) {
+        let took = Duration::from_nanos(R::now().saturating_sub(began));
+        self.metrics().handled(method, code, took);
+    }
+
+    /// The same for one that waits for nobody: if it was slow, operators are told.
+    pub fn answered(&self, method: Method, began: u64, code: Code) {
+        let took = Duration::from_nanos(R::now().saturating_sub(began));
+        self.metrics().handled(method, code, took);
+        if took > self.limits().slow_request {
+            let row = method.row();
+            tracing::warn!(
+                time_spent = %GoDuration(took),
+                response_type = %format_args!("/{}/{}", row.service, row.name),
+                code = code.name(),
+                "request stats"
+            );
+        }
+    }
+
     /// Sets the gauges that are read off the engine.
     pub async fn refresh_metrics(&self) {
         let metrics = self.metrics();
@@ -176,6 +202,9 @@ impl<R: Runtime> Context<R> {
         metrics.compact_revision.set(status.compacted);
         set(&metrics.auth_revision, self.own_handle().auth().revision());
         set(&metrics.keys, u64::try_from(status.keys).expect("64 bits"));
+        let (limit, used) = (getrlimit(Resource::Nofile).current, descriptors());
+        set(&metrics.descriptors[0], used);
+        set(&metrics.descriptors[1], limit.unwrap_or(u64::MAX));
         set(&metrics.stalls, self.inner.stalls.stalls.load(Ordering::Relaxed));
         set(
             &metrics.stall_longest_us,
@@ -265,6 +294,12 @@ impl<R: Runtime> Context<R> {
     pub fn connections(&self) -> usize {
         self.inner.connections.get()
     }
+}
+
+/// How many descriptors this process has; zero where nobody can tell.
+fn descriptors() -> u64 {
+    let entries = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    u64::try_from(entries).unwrap_or(u64::MAX)
 }
 
 /// Looks now and then whether there is a leader, while somebody wants to know: one timer for all streams.

@@ -91,9 +91,15 @@ pub(crate) async fn answer<R: Runtime>(server: &Context<R>, door: &Door, head: &
         "/health" => health(server, &query).await,
         "/version" => version(server),
         path => match path.strip_prefix("/livez") {
-            Some(check) => checks(server, &LIVE, check, &query).await,
+            Some(check) => checks(server, ("livez", &LIVE), check, &query).await,
             None => {
-                checks(server, &READY, path.strip_prefix("/readyz").unwrap_or(path), &query).await
+                checks(
+                    server,
+                    ("readyz", &READY),
+                    path.strip_prefix("/readyz").unwrap_or(path),
+                    &query,
+                )
+                .await
             }
         },
     }
@@ -177,7 +183,7 @@ impl Check {
 /// `/livez` and `/readyz`: all checks, or the one that the path names.
 async fn checks<R: Runtime>(
     server: &Context<R>,
-    all: &[Check],
+    (kind, all): (&str, &[Check]),
     path: &str,
     query: &Query<'_>,
 ) -> Answer {
@@ -192,7 +198,9 @@ async fn checks<R: Runtime>(
     };
     let (mut lines, mut healthy) = (String::new(), true);
     for check in chosen {
-        match check.run(server).await {
+        let outcome = check.run(server).await;
+        server.metrics().checked(kind, check.name(), outcome.is_ok());
+        match outcome {
             Ok(()) => lines.push_str(&format!("[+]{} ok\n", check.name())),
             Err(error) => {
                 healthy = false;
@@ -222,6 +230,7 @@ pub(crate) fn version<R: Runtime>(server: &Context<R>) -> Answer {
 
 async fn metrics<R: Runtime>(server: &Context<R>) -> Answer {
     server.refresh_metrics().await;
+    server.metrics().scrapes.with_label_values(&["200"]).inc();
     let mut answer = text(StatusCode::OK, &server.metrics().to_text());
     let kind =
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");

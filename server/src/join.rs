@@ -80,10 +80,15 @@ pub fn find(
             remote_peer_urls = peer_urls.field(),
             "cannot join the cluster yet; will ask again"
         );
-        for _ in 0..LOOKS {
-            thread::sleep(LOOK);
-            interrupted();
-        }
+        pause(&mut interrupted);
+    }
+}
+
+/// Waits for a second, and asks now and then whether it should go on.
+pub(crate) fn pause(interrupted: &mut impl FnMut()) {
+    for _ in 0..LOOKS {
+        thread::sleep(LOOK);
+        interrupted();
     }
 }
 

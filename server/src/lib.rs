@@ -5,9 +5,11 @@
 //! | [`flags`] | what people say: command line, environment, configuration file |
 //! | [`config`] | what was meant: typed settings, verified |
 //! | [`identity`], [`data`], [`join`] | the ids of members and clusters, as etcd computes them, where they are kept, and how one that joins learns its own |
+//! | [`discovery`] | how the members of a new cluster find each other, if nobody names them |
 //! | [`cli`] | subcommands: what the binary can do beside being a member |
-//! | [`serve`] | a member, from its configuration to its end |
+//! | [`serve`], `init_daemon` | a member, from its configuration to its end; how it tells systemd |
 //! | [`listeners`] | where to listen, and how what is said there is kept secret |
+//! | `gateway_client` | asking other members, for subcommands and for those that look for their cluster |
 //! | [`accept`] | a connection: HTTP/2 or HTTP/1.1? |
 //! | [`tls`] | connections that are secured |
 //! | [`grpc`] | etcd's gRPC services |
@@ -28,11 +30,14 @@ pub mod config;
 pub mod context;
 pub mod data;
 mod debug;
+pub mod discovery;
 pub mod flags;
 mod gateway;
+mod gateway_client;
 pub mod grpc;
 pub mod http1;
 pub mod identity;
+mod init_daemon;
 pub mod join;
 pub mod listeners;
 pub mod log;
@@ -44,7 +49,6 @@ pub mod tls;
 pub mod version;
 pub mod web;
 
-mod peer_metrics;
 mod peers;
 
 #[cfg(test)]

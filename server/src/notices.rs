@@ -8,6 +8,7 @@ use cairn_engine::api::etcdserverpb::Member;
 use cairn_engine::event::Event;
 use cairn_engine::raft::{RoleName, Term};
 use cairn_engine::{ClusterId, MemberId};
+use cairn_io::clock;
 use cairn_io::driver::{Notice, PeerNotice, Recovered};
 use cairn_io::probe::Kind;
 
@@ -66,6 +67,7 @@ pub struct Notices {
     /// What was told last, to say what has changed.
     role: Cell<Option<(RoleName, Term)>>,
     leader: Cell<MemberId>,
+    snapshot_began: Cell<u64>,
     members: RefCell<Vec<Member>>,
     version: RefCell<String>,
 }
@@ -76,7 +78,8 @@ impl Notices {
         let (cluster, member) = (identity.cluster, identity.id);
         let (role, leader) = (Cell::default(), Cell::new(MemberId::NONE));
         let (members, version) = (RefCell::default(), RefCell::default());
-        Self { metrics, cluster, member, role, leader, members, version }
+        let snapshot_began = Cell::default();
+        Self { metrics, cluster, member, role, leader, snapshot_began, members, version }
     }
 
     /// Tells one thing.
@@ -135,9 +138,12 @@ impl Notices {
                 );
             }
             Event::SnapshotStarted { index } => {
+                self.snapshot_began.set(clock::monotonic_ns());
                 tracing::info!(snapshot_index = index.0, "triggering snapshot");
             }
             Event::SnapshotFinished { index, bytes } => {
+                let took = clock::monotonic_ns().saturating_sub(self.snapshot_began.get());
+                self.metrics.snapshot_saved.observe(Duration::from_nanos(took).as_secs_f64());
                 tracing::info!(snapshot_index = index.0, bytes, "saved snapshot");
             }
             Event::LeasesExpired { leases } => self.metrics.leases_expired.inc_by(leases),
@@ -190,6 +196,9 @@ impl Notices {
                 "this member's state is not what the others have: one of them is damaged"
             ),
             Event::DiskStalled => {
+                if self.leader.get() == self.member {
+                    self.metrics.heartbeats_late.inc();
+                }
                 tracing::warn!(
                     "a write to the log takes longer than an election timeout: the disk is stalled or overloaded"
                 );

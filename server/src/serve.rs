@@ -31,7 +31,7 @@ use crate::listeners::{self, Sockets};
 use crate::metrics::{Facts, Metrics};
 use crate::notices::Notices;
 use crate::tls::peer::PeerTls;
-use crate::{join, log, notices, version, web};
+use crate::{discovery, init_daemon, join, log, notices, version, web};
 
 /// The process ends with this after a write or sync failed (`EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
@@ -124,6 +124,8 @@ fn start(config: &Config) -> Result<End, Failed> {
             .quota_backend_bytes
             .map_or(0, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         runtime: selected.kind.to_string(),
+        level: config.metrics,
+        features: config.feature_gates.clone(),
         peers: Arc::clone(&peer_counters),
     }));
     let counters = Arc::new(Counters::default());
@@ -145,6 +147,7 @@ fn start(config: &Config) -> Result<End, Failed> {
             streams_max: config.max_concurrent_streams,
             keep_alive: config.grpc_keepalive,
             election_timeout: config.election_timeout,
+            slow_request: config.warning_unary_request_duration,
         },
         config: Arc::new(config.clone()),
         identity,
@@ -206,19 +209,28 @@ fn first_identity(
     peer_tls: Option<&PeerTls>,
     signals: &mut Signals,
 ) -> Result<Identity, Failed> {
+    let mut interrupted = || {
+        if let Some(signal @ (Signal::Terminate | Signal::Interrupt)) = signals.try_next() {
+            tracing::info!(signal = %signal, "received signal; shutting down");
+            log::flush(LOG_FLUSH_LIMIT);
+            signals::die_by(signal);
+        }
+    };
+    let found;
+    let config = match &config.discovery {
+        Some(discovery) => {
+            found = discovery::find(config, discovery, || join::pause(&mut interrupted))
+                .map_err(Failed::to("discovery failed"))?;
+            &found
+        }
+        None => config,
+    };
     config.verify_bootstrap().map_err(Failed::to("failed to verify flags"))?;
     match config.initial_cluster_state {
         ClusterState::New => {
             Identity::at_bootstrap(config).map_err(Failed::to("failed to verify flags"))
         }
         ClusterState::Existing => {
-            let interrupted = || {
-                if let Some(signal @ (Signal::Terminate | Signal::Interrupt)) = signals.try_next() {
-                    tracing::info!(signal = %signal, "received signal; shutting down");
-                    log::flush(LOG_FLUSH_LIMIT);
-                    signals::die_by(signal);
-                }
-            };
             join::find(config, peer_tls, interrupted).map_err(Failed::to("cannot join the cluster"))
         }
     }
@@ -400,6 +412,7 @@ async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
             );
         }
     }
+    init_daemon::ready();
 }
 
 /// How often to look for them at start. A member alone has both as soon as its disk has answered a few times; one that
@@ -452,6 +465,7 @@ async fn leave<R: Runtime>(
         }
     }
     tracing::info!("closing etcd server");
+    init_daemon::stopping();
     // The member may have been removed in the meantime.
     stop.send_if_modified(|end| {
         let is_first = end.is_none();

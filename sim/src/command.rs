@@ -8,7 +8,9 @@ use crate::check::Violation;
 use crate::exhaust::state::Action;
 use crate::exhaust::{self, Scope};
 use crate::fleet::{self, Fleet, Report};
+use crate::minimize::minimize;
 use crate::mutants::Mutants;
+use crate::run::marks::{Mark, Marks};
 use crate::run::tally::Tally;
 
 /// What can be asked.
@@ -27,6 +29,15 @@ pub enum Command {
     Fleet(Extent),
     /// Look at every state of agreement alone that a few steps can reach
     Check(Bounds),
+    /// Make a seed that fails smaller
+    Minimize {
+        /// Which
+        #[arg(long)]
+        seed: u64,
+        /// How many runs it may take
+        #[arg(long, default_value_t = 1000)]
+        runs: usize,
+    },
     /// Plant bugs in a copy of the source, and see what finds them
     Mutants(Mutants),
     /// Take random steps through agreement alone, from one seed after another
@@ -130,6 +141,7 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
             Ok(verdict(&report))
         }
         Command::Check(ref bounds) => check(bounds, out),
+        Command::Minimize { seed, runs } => Ok(verdict(&minimize(seed, runs, out)?)),
         Command::Mutants(ref mutants) => {
             Ok(if mutants.run(out)? == 0 { Verdict::Holds } else { Verdict::Fails })
         }
@@ -216,16 +228,34 @@ fn verdict(report: &Report) -> Verdict {
 
 fn send_out(fleet: Fleet, out: &mut impl Write) -> io::Result<Verdict> {
     let (mut sum, mut seeds, mut verdict) = (Tally::default(), 0_u64, Verdict::Holds);
-    let mut told = Ok(());
+    let (mut told, mut seen, began) = (Ok(()), Marks::new(), fleet::now());
     fleet.run(|report| {
         seeds += 1;
         sum.add(&report.tally);
+        report.marks.iter().for_each(|(mark, count)| *seen.entry(*mark).or_default() += count);
         if report.violation.is_some() {
             verdict = Verdict::Fails;
             told = writeln!(out, "{report}");
         }
     });
     told?;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).expect("no fleet is out for ever");
     writeln!(out, "{seeds} seeds from {}: {sum}", fleet.first)?;
+    writeln!(
+        out,
+        "{} steps and {} virtual seconds in a second",
+        sum.steps * 1000 / took_ms.max(1),
+        sum.nanos / 1_000_000 / took_ms.max(1),
+    )?;
+    let all = Mark::all();
+    let missing: Vec<String> =
+        all.iter().filter(|mark| !seen.contains_key(mark)).map(Mark::to_string).collect();
+    writeln!(
+        out,
+        "{} of {} rare states seen; not {}",
+        all.len() - missing.len(),
+        all.len(),
+        if missing.is_empty() { "one is missing".to_owned() } else { missing.join(", ") },
+    )?;
     Ok(verdict)
 }

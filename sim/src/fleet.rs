@@ -12,8 +12,9 @@ use std::thread;
 use std::time::Instant;
 
 use crate::check::Violation;
-use crate::run::Run;
+use crate::run::marks::Marks;
 use crate::run::tally::Tally;
+use crate::run::{Plan, Run};
 use crate::swarm::Swarm;
 
 /// What became of a seed.
@@ -25,6 +26,8 @@ pub struct Report {
     pub tally: Tally,
     /// Stands for everything that happened: equal for equal runs.
     pub hash: u64,
+    /// The rare states that were seen.
+    pub marks: Marks,
     /// What must not have happened, if it did.
     pub violation: Option<Violation>,
     /// The last that happened before it.
@@ -71,8 +74,14 @@ pub fn name_seed_in_panics() {
 
 /// Runs one seed, and keeps the last lines of what happens.
 pub fn run_keeping(seed: u64, lines_max: usize) -> Report {
+    run_plan(&Plan::of(seed), lines_max)
+}
+
+/// Runs a plan, and keeps the last lines of what happens.
+pub fn run_plan(plan: &Plan, lines_max: usize) -> Report {
+    let seed = plan.seed;
     SEED.set(Some(seed));
-    let mut run = Run::new(seed, lines_max);
+    let mut run = Run::new(plan.clone(), lines_max);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| run.play()));
     let outcome = outcome.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -83,6 +92,7 @@ pub fn run_keeping(seed: u64, lines_max: usize) -> Report {
         seed,
         tally: run.tally(),
         hash: run.trace.hash(),
+        marks: run.marks().clone(),
         violation: outcome.err(),
         lines: run.trace.lines().map(str::to_owned).collect(),
     }
@@ -130,7 +140,7 @@ pub(crate) fn now() -> Instant {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, tally, hash, violation, lines } = self;
+        let Self { seed, tally, hash, violation, lines, marks: _ } = self;
         let Some(violation) = violation else {
             return write!(f, "seed {seed} holds, trace {hash:016x}: {tally}");
         };

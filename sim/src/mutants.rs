@@ -179,8 +179,18 @@ fn run(command: &mut Command) -> io::Result<()> {
 }
 
 fn play_stories(copy: &Path, scratch: &Path) -> io::Result<Option<Row>> {
-    let tests =
-        ["test", "-p", "cairn-sim", "--test", "cluster", "--test", "scripts", "--no-fail-fast"];
+    let tests = [
+        "test",
+        "-p",
+        "cairn-sim",
+        "--test",
+        "cluster",
+        "--test",
+        "hostile",
+        "--test",
+        "scripts",
+        "--no-fail-fast",
+    ];
     let told = cargo(copy, scratch).args(tests).stderr(Stdio::null()).output()?;
     Ok(Row::read_story(&String::from_utf8_lossy(&told.stdout)))
 }

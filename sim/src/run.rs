@@ -37,6 +37,7 @@ mod bounds;
 mod clients;
 mod faults;
 mod lives;
+pub mod marks;
 mod members;
 pub mod tally;
 mod watchers;
@@ -45,14 +46,37 @@ use alarm::Alarm;
 use clients::Question;
 use faults::Rot;
 use lives::Chores;
+use marks::Marks;
 use members::Roster;
 use tally::Tally;
 use watchers::WatchClient;
+
+/// What a run is made of: what its seed says, and what of that is left out.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Whatever chance decides comes from here.
+    pub seed: u64,
+    /// Who takes part, and what may go wrong.
+    pub swarm: Swarm,
+    /// Faults that are left out, by their place among all, from zero on.
+    pub skipped: BTreeSet<u64>,
+    /// How many faults there are, at most.
+    pub faults_max: u64,
+}
+
+impl Plan {
+    /// All that a seed says.
+    pub fn of(seed: u64) -> Self {
+        let (swarm, skipped) = (Swarm::from_seed(seed), BTreeSet::new());
+        Self { seed, swarm, skipped, faults_max: 0 }
+    }
+}
 
 /// A run under way.
 #[derive(Debug)]
 pub struct Run {
     swarm: Swarm,
+    skipped: BTreeSet<u64>,
     world: World,
     random: Random,
     generator: Generator,
@@ -78,6 +102,7 @@ pub struct Run {
     /// What happened, for whoever wants to know.
     pub trace: Trace,
     tally: Tally,
+    marks: Marks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +128,9 @@ const STEPS_PER_SECOND_MAX: u64 = 2_000_000;
 const CHAOS_STEPS_MAX: u64 = 60_000;
 
 impl Run {
-    /// The run of a seed, that keeps the last so many lines of what happens.
-    pub fn new(seed: u64, lines_max: usize) -> Self {
-        let swarm = Swarm::from_seed(seed);
+    /// The run of a plan, that keeps the last so many lines of what happens.
+    pub fn new(plan: Plan, lines_max: usize) -> Self {
+        let Plan { seed, swarm, skipped, .. } = plan;
         let mut random = Random::new(seed, 12);
         let options = Options { seed, shards: swarm.shards, delays: swarm.delays, exact: false };
         let mut world = World::new(options);
@@ -145,7 +170,9 @@ impl Run {
             chores: BTreeMap::new(),
             trace: Trace::keeping(lines_max),
             tally: Tally::default(),
+            marks: Marks::new(),
             swarm,
+            skipped,
             world,
             random,
         }
@@ -165,6 +192,11 @@ impl Run {
         self.calm()?;
         self.leave_alone()?;
         self.rest()
+    }
+
+    /// The rare states that were seen so far.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// What was done so far, in numbers.

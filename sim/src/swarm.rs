@@ -48,7 +48,7 @@ pub struct Swarm {
 }
 
 /// Something that goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// A member crashes between two steps.
     Crash,
@@ -82,6 +82,28 @@ pub enum Fault {
     RollBack,
     /// Two members crash, and each is given the other's disk.
     Swap,
+}
+
+impl Fault {
+    /// Each of them.
+    pub const ALL: [Self; 16] = [
+        Self::Crash,
+        Self::CrashAmid,
+        Self::CrashAll,
+        Self::Pause,
+        Self::Jump,
+        Self::Stall,
+        Self::WriteError,
+        Self::Rot,
+        Self::SnapshotRot,
+        Self::Partition,
+        Self::Cut,
+        Self::Network,
+        Self::Wipe,
+        Self::Image,
+        Self::RollBack,
+        Self::Swap,
+    ];
 }
 
 /// What clients do.

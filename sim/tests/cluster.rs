@@ -151,6 +151,37 @@ fn a_value_that_one_member_remembers_wrongly_is_noticed_within_a_second() {
 }
 
 #[test]
+fn a_leader_that_remembers_wrongly_is_noticed_by_those_who_follow() {
+    for wrong in [1, 2, 3].map(MemberId) {
+        let mut world = world(3, 7);
+        let before = leaders(&world)[0];
+        if wrong == before {
+            continue; // It read nothing from anybody.
+        }
+        world.forge(wrong, b"right", b"wrong");
+        assert!(succeeds(&mut world, before, 1, put("right"), SECOND_NS));
+        // Before anybody compares, the one that is wrong leads.
+        assert!(succeeds(&mut world, before, 2, Request::MoveLeader(wrong), SECOND_NS));
+        let end = world.now_ns() + 2 * SECOND_NS;
+        let mut told = BTreeSet::new();
+        while world.now_ns() < end && world.step() {
+            while let Some(observation) = world.observe() {
+                if let Observation::Event(by, Event::Diverged { member, .. }) = observation {
+                    told.insert((by, member));
+                }
+            }
+        }
+        assert_eq!(leaders(&world), [wrong], "it still leads");
+        assert_eq!(
+            told,
+            [(wrong, wrong)].into(),
+            "it is told by a majority that it is wrong itself"
+        );
+        assert!(!succeeds(&mut world, wrong, 3, put("later"), SECOND_NS), "nothing changes then");
+    }
+}
+
+#[test]
 fn the_last_member_of_a_lost_cluster_goes_on_alone_if_its_operator_says_so() {
     for survivor in [1, 2, 3].map(MemberId) {
         let mut world = world(3, 3);

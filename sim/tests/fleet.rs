@@ -1,14 +1,18 @@
 //! A small fleet on every build; `cairn sim fleet` sends out large ones.
 
+use std::collections::BTreeSet;
+
 use cairn_sim::fleet::{Fleet, run, run_keeping};
+use cairn_sim::run::marks::Mark;
 use cairn_sim::run::tally::Tally;
 
 #[test]
 fn every_rule_holds_in_the_first_seeds_and_they_get_around() {
-    let mut sum = Tally::default();
+    let (mut sum, mut seen) = (Tally::default(), BTreeSet::new());
     Fleet { first: 1, seeds: Some(150), time_max: None, cores: 2 }.run(|report| {
         assert!(report.violation.is_none(), "{report}");
         sum.add(&report.tally);
+        seen.extend(report.marks.keys().copied());
     });
     // Rare states are worth nothing if no run ever gets there.
     for (what, count) in [
@@ -21,9 +25,15 @@ fn every_rule_holds_in_the_first_seeds_and_they_get_around() {
         ("watch responses", sum.watched),
         ("resumed watchers", sum.resumed),
         ("expired leases", sum.expired),
+        ("disks set back", sum.rolled_back),
+        ("swapped disks", sum.swapped),
     ] {
         assert!(count > 0, "no {what}: {sum}");
     }
+    let all = Mark::all();
+    let missing: Vec<String> =
+        all.iter().filter(|mark| !seen.contains(mark)).map(Mark::to_string).collect();
+    assert!(all.len() > 150 && 4 * missing.len() < all.len(), "nobody gets to {missing:?}");
 }
 
 #[test]

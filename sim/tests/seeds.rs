@@ -92,3 +92,34 @@ fn seed_2488_what_is_refused_does_not_keep_the_time_out_of_the_log() {
 fn seed_2750_the_jumps_of_two_leaders_add_up() {
     check(2750);
 }
+
+/// A leader's snapshot was on the medium, and the word in the log that it restarts behind it was lost; later entries
+/// followed, and when the snapshot was damaged the one before it seemed to lead up to them.
+#[test]
+fn seed_56_the_log_says_that_it_restarts_behind_a_leaders_snapshot() {
+    check(56);
+}
+
+/// A member that was forgotten while it was down took the news for a new loss.
+#[test]
+fn seed_328_who_was_forgotten_waits_until_its_log_says_so() {
+    check(328);
+}
+
+/// A disk was set back within one life; the others vouched, and so the leader was not told to forget what it knew.
+#[test]
+fn seed_695_who_is_vouched_for_still_tells_the_leader_that_it_forgot() {
+    check(695);
+}
+
+/// A word of having forgotten came late: the cluster forgot a start that it knew already, and that was not said again.
+#[test]
+fn seed_10_a_start_that_was_forgotten_again_is_published_again() {
+    check(10);
+}
+
+/// A snapshot from before the news that a member was forgotten still knew it.
+#[test]
+fn seed_1121_what_was_before_the_news_does_not_answer_it() {
+    check(1121);
+}

@@ -312,11 +312,13 @@ impl Replica {
         let known = cluster.incarnation(own);
         self.outputs.push_back(Output::Peers(peers));
         self.event(Event::Members(members));
-        if known == self.config.lives.now && known.is_some() && self.known != known {
-            self.known = known;
+        let is_known = known.is_some() && known == self.config.lives.now;
+        if is_known && self.known != known {
             self.outputs.push_back(Output::Known(known));
             self.event(Event::Published);
         }
+        // It may be forgotten again, if it said that it had forgotten before it was known.
+        self.known = if is_known { known } else { Incarnation::NONE };
     }
 
     // Handing over.

@@ -199,7 +199,11 @@ impl Replica {
         let commit = if config.force_new_cluster { last.0 } else { log.hard_state.commit };
         log.hard_state.commit = commit.clamp(applied.index, last.0);
         let hard_state = log.hard_state;
-        let wal = Writer::new(wal_config, &log, last, rng.fork());
+        let mut wal = Writer::new(wal_config, &log, last, rng.fork());
+        if newest.restarts && entries.is_empty() {
+            // Perhaps the log does not say so yet, and what it says may not be taken for what leads up to the snapshot.
+            wal.restart(newest.index, newest.term);
+        }
         let membership = state.cluster.membership().clone();
         // One that never promised anything may remember a term, and knows whether it may promise no better (T4).
         let is_empty = last.0 == Index(0) && !hard_state.vote.is_some();
@@ -458,6 +462,7 @@ impl Replica {
             log_start: self.wal.start_of(self.applied.index),
             log_promise: self.wal.durable(),
             vote: (self.raft.hard_state().term, self.raft.hard_state().vote),
+            restarts: false,
         }
     }
 

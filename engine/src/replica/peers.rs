@@ -40,7 +40,11 @@ impl Replica {
         if self.state.cluster.is_removed(from) {
             return self.send(from, Body::Removed);
         }
+        // What strangers answer counts for nothing. Who leads may have been added without this member having heard of it.
+        let counts = from == self.raft.leader() || self.raft.membership().contains(from);
         match body {
+            Body::Refused { .. } | Body::ReadIndexAnswer { .. } | Body::Digest { .. }
+                if !counts => {}
             Body::Raft { term, body } => self.hear_raft(from, known, term, body),
             Body::Propose { term, incarnation, proposals } => {
                 self.hear_proposals(from, term, incarnation, proposals);
@@ -96,11 +100,11 @@ impl Replica {
             self.ask(from);
         }
         let mut body = body;
-        // The leader knows how far this member's log agreed, and not that this is another one, which may hold what was
-        // never committed at indexes that were. An append shows where they agree, a heartbeat does not.
-        if let raft_message::Body::Heartbeat { commit, .. } = &mut body
-            && self.trust != Trust::Sound
+        if self.trust != Trust::Sound
+            && let raft_message::Body::Heartbeat { commit, .. } = &mut body
         {
+            // The leader knows how far this member's log agreed, and not that this is another one, which may hold what was
+            // never committed at indexes that were. An append shows where they agree, a heartbeat does not.
             *commit = Index(0);
         }
         if is_admitted {
@@ -154,20 +158,25 @@ impl Replica {
         // Who knows that it was forgotten may promise (T3). Its state may also tell of an earlier time, that was got over.
         let is_forgotten = incarnation == Incarnation::FORGOTTEN;
         let is_latest = self.trust == Trust::Sound || self.applied.index >= as_of;
-        let is_forgiven = is_forgotten && is_latest && self.knows_that_it_was_forgotten();
+        if is_forgotten && !is_latest {
+            self.forgotten_from = self.forgotten_from.or(Some(as_of));
+            return;
+        }
+        let is_forgiven = is_forgotten && self.knows_that_it_was_forgotten();
         // Who was vouched for since it started knows that other starts were earlier.
         let is_earlier = incarnation.is_some() && self.vouchers.sufficed;
         let is_ours = is_forgiven || is_earlier;
         let incarnation = if is_ours { self.config.lives.now } else { incarnation };
         let known = Known::Settled { incarnation, acknowledged, as_of };
-        let trust = self.trust.hear(known, &self.config.lives, last);
+        let mut trust = self.trust.hear(known, &self.config.lives, last);
         if trust == Trust::Lost {
-            if !is_forgotten {
-                self.forgotten_from = self.forgotten_from.max(Some(as_of.next()));
-            }
-            if self.trust != Trust::Lost {
-                self.forgotten_from = self.forgotten_from.max(Some(as_of));
-                self.event(Event::MemoryLost);
+            let from = if is_forgotten { as_of } else { as_of.next() };
+            self.forgotten_from = self.forgotten_from.max(Some(from));
+            match self.trust {
+                Trust::Sound | Trust::Blank => self.event(Event::MemoryLost),
+                // What the others told holds all the same; only this leader has to forget, too.
+                Trust::Vouched => trust = Trust::Vouched,
+                Trust::Lost => {}
             }
             let incarnation = self.config.lives.now;
             self.send(leader, Body::Forgot { incarnation });
@@ -223,12 +232,14 @@ impl Replica {
     /// Promises again if the log says that this member was forgotten, or knows it as it is (T3).
     pub(super) fn regain_trust(&mut self) {
         let own = self.config.id;
-        let is_ours = |life: Incarnation| life.is_some() && life == self.config.lives.now;
-        let is_new = self.forgotten_from.is_some_and(|from| self.applied.index >= from);
-        let was_forgotten = is_new && self.knows_that_it_was_forgotten();
-        if matches!(self.trust, Trust::Lost | Trust::Vouched)
-            && (was_forgotten || is_ours(self.state.cluster.incarnation(own)))
-        {
+        // A state from before the news tells of what was before it.
+        if self.forgotten_from.is_some_and(|from| self.applied.index < from) {
+            return;
+        }
+        let life = self.state.cluster.incarnation(own);
+        let is_ours = life.is_some() && life == self.config.lives.now;
+        let was_forgotten = self.forgotten_from.is_some() && self.knows_that_it_was_forgotten();
+        if self.trust != Trust::Sound && (was_forgotten || is_ours) {
             self.trust = Trust::Sound;
             self.raft.regain_vote();
         }
@@ -236,11 +247,14 @@ impl Replica {
 
     /// A member says that it has lost its memory.
     fn hear_forgot(&mut self, from: MemberId, incarnation: Incarnation) {
-        if self.leading.is_none() || self.state.cluster.incarnation(from) == incarnation {
+        if self.leading.is_none() {
             return;
         }
+        // What a start before this one acknowledged may be forgotten also when this one is known already.
         self.raft.forget(self.now, from);
-        self.members.note_forgotten(from, incarnation);
+        if self.state.cluster.incarnation(from) != incarnation {
+            self.members.note_forgotten(from, incarnation);
+        }
     }
 
     /// Takes what a member passes on, at the leader of the term that it speaks of.
@@ -441,7 +455,7 @@ impl Replica {
 
     /// What a snapshot covers that a leader sent, in this member's log.
     fn position_of(&self, place: LogEnd) -> Position {
-        Position { index: place.index, term: place.term, ..self.position() }
+        Position { index: place.index, term: place.term, restarts: true, ..self.position() }
     }
 
     /// Lets a leader's snapshot take the place of state and log, if the one that is on the medium now is that.

@@ -62,9 +62,9 @@ impl Trust {
             Self::Lost => Self::Lost,
             Self::Blank if never_heard && acknowledged == Index(0) || is_ours => Self::Sound,
             Self::Sound if (never_heard || is_ours) && acknowledged <= last => Self::Sound,
-            // Until it has caught up with what they told.
-            Self::Vouched => Self::Vouched,
-            Self::Blank | Self::Sound => Self::Lost,
+            // Until it has caught up with what the others told.
+            Self::Vouched if (never_heard || is_ours) && acknowledged <= last => Self::Vouched,
+            Self::Blank | Self::Sound | Self::Vouched => Self::Lost,
         }
     }
 
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_leaders_word_is_judged_by_a_table() {
-        use Trust::{Blank, Lost, Sound};
+        use Trust::{Blank, Lost, Sound, Vouched};
         let lives = lives(7, &[5, 6]);
         let cases = [
             (Sound, Known::Unsure, Sound),
@@ -159,6 +159,10 @@ mod tests {
             (Blank, says(4, 0), Lost),
             (Lost, says(0, 0), Lost),
             (Lost, says(7, 0), Lost),
+            (Vouched, Known::Unsure, Vouched),
+            (Vouched, says(7, 10), Vouched),
+            (Vouched, says(7, 11), Lost),
+            (Vouched, says(8, 0), Lost),
         ];
         for (trust, known, expected) in cases {
             assert_eq!(trust.hear(known, &lives, Index(10)), expected, "{trust:?} hears {known:?}");

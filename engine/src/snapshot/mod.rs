@@ -36,6 +36,8 @@ pub struct Position {
     pub log_promise: Lsn,
     /// The member's term, and its vote in it: if the log lost its end, at least these are not forgotten.
     pub vote: (Term, MemberId),
+    /// A leader sent it: the log from before it does not lead up to it, and restarts behind it.
+    pub restarts: bool,
 }
 
 /// The parts of a snapshot, in order.

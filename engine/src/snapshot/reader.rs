@@ -176,7 +176,7 @@ impl Reader {
         }
         body.advance(MAGIC.len());
         let (format, incompat) = (body.get_u16_le(), body.get_u32_le());
-        body.advance(2);
+        let restarts = body.get_u16_le() & 1 != 0;
         if !matches!(format, FORMAT | FORMAT_WITHOUT_AUTH | FORMAT_WITHOUT_MEMBERS) || incompat != 0
         {
             return Err(SnapshotError::UnknownFormat { format });
@@ -194,6 +194,7 @@ impl Reader {
             term: Term(body.get_u64_le()),
             log_start: Lsn(body.get_u64_le()),
             log_promise: Lsn(body.get_u64_le()),
+            restarts,
             ..Position::default()
         };
         let time = ClusterTime(body.get_u64_le());

@@ -35,6 +35,7 @@ const POSITION: Position = Position {
     log_start: Lsn(8192),
     log_promise: Lsn(12288),
     vote: (Term(5), MemberId(6)),
+    restarts: true,
 };
 
 /// Some of everything: versions, a tombstone, two leases, two alarms, a sweep half-way, a user and a role.

@@ -146,7 +146,8 @@ impl SnapshotWriter {
     fn header(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT.to_le_bytes());
-        out.extend_from_slice(&[0; 6]); // incompatible features, and room
+        out.extend_from_slice(&[0; 4]); // incompatible features
+        out.extend_from_slice(&u16::from(self.position.restarts).to_le_bytes());
         let sweep = self.sweep.unwrap_or(Sweep { cursor: Revision::ZERO, end: NO_SWEEP });
         for number in [
             self.cluster.0,

@@ -4,7 +4,9 @@
 //! Here it is clap's. To add a subcommand: a module, a variant of [`Command`], an arm in [`run`], and a line in the
 //! usage of [`flags`](crate::flags::usage()).
 
+mod client;
 mod local_cluster;
+mod shell;
 mod wal;
 
 use std::ffi::{OsStr, OsString};
@@ -28,6 +30,27 @@ enum Command {
     /// Look into a write-ahead log, without changing anything
     #[command(subcommand, disable_help_subcommand = true)]
     Wal(wal::Command),
+    /// Show keys and their values
+    Get(client::Get),
+    /// Write a key
+    Put(client::Put),
+    /// Delete keys
+    Del(client::Del),
+    /// Show what happens to keys, until it is interrupted
+    Watch(client::Watch),
+    /// About members
+    #[command(subcommand, disable_help_subcommand = true)]
+    Member(client::Member),
+    /// About endpoints
+    #[command(subcommand, disable_help_subcommand = true)]
+    Endpoint(client::Endpoint),
+    /// Show what makes a shell complete all this
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Show the man page
+    Man,
     /// Run a cluster on this machine, and watch it
     LocalCluster(local_cluster::Options),
     /// Run the engine in a simulated, hostile world
@@ -52,6 +75,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match tool.command {
+        Command::Get(command) => client::get(&command),
+        Command::Put(command) => client::put(&command),
+        Command::Del(command) => client::del(&command),
+        Command::Watch(command) => client::watch(&command),
+        Command::Member(command) => client::member(&command),
+        Command::Endpoint(command) => client::endpoint(&command),
+        Command::Completion { shell } => shell::complete(shell),
+        Command::Man => shell::man(),
         Command::Wal(command) => wal::run(&command),
         Command::LocalCluster(options) => local_cluster::run(&options),
         Command::Sim(command) => simulate(&command),

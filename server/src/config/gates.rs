@@ -29,7 +29,7 @@ pub enum Feature {
 }
 
 /// Which features are on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeatureGates {
     chosen: BTreeMap<Feature, bool>,
 }
@@ -113,6 +113,17 @@ impl FeatureGates {
     pub fn is_on(&self, feature: Feature) -> bool {
         let default = || ROWS.iter().any(|row| row.feature == feature && row.default);
         self.chosen.get(&feature).copied().unwrap_or_else(default)
+    }
+
+    /// All features as metrics show them: name, stage, and whether it is on.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+        ROWS.iter().map(|row| {
+            let stage = match row.stage {
+                Stage::Alpha => "ALPHA",
+                Stage::Beta => "BETA",
+            };
+            (row.name, stage, self.is_on(row.feature))
+        })
     }
 
     /// The features that were switched away from their default and yet do as they always do, with the reasons.

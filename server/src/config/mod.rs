@@ -23,6 +23,7 @@ use crate::config::cluster::{ClusterState, InitialCluster};
 use crate::config::gates::FeatureGates;
 use crate::config::security::{AuthToken, Tls, TlsChoice};
 use crate::config::url::Url;
+use crate::discovery::Discovery;
 use crate::log;
 
 /// Everything that a member is told when it starts.
@@ -54,6 +55,8 @@ pub struct Config {
     pub initial_cluster: InitialCluster,
     /// Distinguishes clusters with the same addresses; goes into all ids.
     pub initial_cluster_token: String,
+    /// How to find them instead, if nobody names them.
+    pub discovery: Option<Discovery>,
     /// Whether the members begin together or this one joins.
     pub initial_cluster_state: ClusterState,
     /// Forgets all other members.

@@ -16,6 +16,7 @@ use crate::config::invalid::Invalid;
 use crate::config::security::{AuthToken, Tls, TlsChoice};
 use crate::config::url::Url;
 use crate::config::{Allowed, Config, KeepAlive, MetricsLevel, RuntimeChoice};
+use crate::discovery::{Discovery, Service};
 use crate::flags::note::Note;
 use crate::flags::program::Program;
 use crate::flags::settings::Settings;
@@ -75,6 +76,7 @@ pub(super) fn assemble(
         initial_advertise_peer_urls: places.peer,
         advertise_client_urls: places.client,
         initial_cluster: places.cluster,
+        discovery: discovery(settings),
         initial_cluster_token: settings.text("initial-cluster-token"),
         initial_cluster_state: match settings.text("initial-cluster-state").as_str() {
             "existing" => ClusterState::Existing,
@@ -296,7 +298,8 @@ fn places(settings: &Settings, name: &str, notes: &mut Vec<Note>) -> Result<Plac
         }
     }
     let said = settings.text("initial-cluster");
-    let cluster = if said == DEFAULT_CLUSTER && name != DEFAULT_NAME {
+    let is_looked_for = discovery(settings).is_some() && !settings.has("initial-cluster");
+    let cluster = if is_looked_for || said == DEFAULT_CLUSTER && name != DEFAULT_NAME {
         InitialCluster::of_one(name, &peer)
     } else {
         InitialCluster::parse(&said).map_err(Invalid::InitialCluster)?
@@ -316,6 +319,30 @@ fn default_host() -> io::Result<IpAddr> {
         Ok(socket.local_addr()?.ip())
     };
     from("0.0.0.0", "192.0.2.1").or_else(|_: io::Error| from("::", "2001:db8::1"))
+}
+
+fn discovery(settings: &Settings) -> Option<Discovery> {
+    let domain = settings.text("discovery-srv");
+    if !domain.is_empty() {
+        return Some(Discovery::Srv { domain, suffix: settings.text("discovery-srv-name") });
+    }
+    let endpoints = settings.names("discovery-endpoints");
+    if endpoints.is_empty() {
+        return None;
+    }
+    Some(Discovery::Service(Service {
+        endpoints,
+        token: settings.text("discovery-token"),
+        request_timeout: settings
+            .some_duration("discovery-request-timeout")
+            .unwrap_or(DEFAULT_DISCOVERY_LIMIT),
+        skip_verify: settings.bool("discovery-insecure-skip-tls-verify"),
+        cert_file: settings.path("discovery-cert"),
+        key_file: settings.path("discovery-key"),
+        trusted_ca_file: settings.path("discovery-cacert"),
+        user: settings.text("discovery-user"),
+        password: settings.text("discovery-password"),
+    }))
 }
 
 fn data_dir(settings: &Settings, name: &str, program: Program, notes: &mut Vec<Note>) -> PathBuf {
@@ -404,6 +431,7 @@ const DEFAULT_CLIENT_URL: &str = "http://localhost:2379";
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(300);
 const DEFAULT_BCRYPT_COST: u32 = 10;
+const DEFAULT_DISCOVERY_LIMIT: Duration = Duration::from_secs(5);
 const DEFAULT_SLOW_REQUEST: Duration = Duration::from_millis(300);
 const DEFAULT_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 /// What asks for more has this.

@@ -32,6 +32,11 @@ const MEMBER: &str = "Usage:
 ";
 
 const SUBCOMMANDS: &str = "
+  cairn get|put|del|watch <key> …
+  cairn member list
+  cairn endpoint status|health
+    Ask members; see cairn get --help. For everything else there is etcdctl.
+
   cairn local-cluster [members]
     Run a cluster on this machine, and watch it; see cairn local-cluster --help.
 
@@ -40,6 +45,9 @@ const SUBCOMMANDS: &str = "
 
   cairn sim run|fleet
     Run the engine in a simulated, hostile world; see cairn sim --help.
+
+  cairn completion <shell>, cairn man
+    Show completions for a shell; the man page.
 ";
 
 /// All flags, with what they mean without being given.

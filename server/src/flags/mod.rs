@@ -8,7 +8,7 @@
 //! | [`settings`] | what was said, and what it means together |
 //! | [`mod@assemble`] | the configuration, with etcd's checks |
 //! | [`program`] | whom the program is taken for |
-//! | [`mod@help`] | what people read |
+//! | [`mod@help`], `described` | what people read, and what shells do |
 //!
 //! A flag counts more than its variable, and both said is an error; with a file, neither counts.
 //!
@@ -17,6 +17,7 @@
 
 mod assemble;
 mod command_line;
+mod described;
 mod environment;
 mod file;
 mod help;
@@ -32,6 +33,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
 
+pub(crate) use crate::flags::described::add_to as described;
 pub use crate::flags::help::{help, usage, version};
 pub use crate::flags::note::Note;
 pub use crate::flags::program::Program;

@@ -65,7 +65,7 @@ pub(super) fn find(name: &str) -> Option<&'static Flag> {
     flags().find(|flag| flag.name == name)
 }
 
-use Treatment::{NotYet, Obeyed, Refused, WithoutEffect};
+use Treatment::{NotYet, Obeyed, WithoutEffect};
 
 /// The flags of today, for `--help`.
 #[rustfmt::skip] // A table reads as a table.
@@ -91,7 +91,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("max-txn-ops", Unsigned, "128", Obeyed, "Operations in a transaction."),
         flag("max-request-bytes", Unsigned, "1572864", Obeyed, "Bytes of a request."),
         flag("max-concurrent-streams", Unsigned32, "4294967295", Obeyed, "Streams of one connection."),
-        flag("grpc-keepalive-min-time", Duration, "5s", NotYet("clients may ping as they like, short of a flood"), "A client that pings more often loses its connection."),
+        flag("grpc-keepalive-min-time", Duration, "5s", WithoutEffect("clients may ping as they like, short of a flood"), "A client that pings more often loses its connection."),
         flag("grpc-keepalive-interval", Duration, "2h", Obeyed, "A client is pinged after so long without a word; 0: never."),
         flag("grpc-keepalive-timeout", Duration, "20s", Obeyed, "And loses its connection after so long without an answer."),
         flag("socket-reuse-port", Bool, "false", WithoutEffect("a port is shared by the cores of this process, never with another process"), "Whether to set SO_REUSEPORT."),
@@ -114,22 +114,22 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("pre-vote", Bool, "true", WithoutEffect("a member always asks whether it could win before it campaigns"), "Whether to ask before an election."),
         flag("auto-compaction-mode", Text, "periodic", Obeyed, "What --auto-compaction-retention counts: periodic or revision."),
         flag("auto-compaction-retention", Text, "0", Obeyed, "History to keep: a duration, hours, or revisions; 0: all."),
-        flag("discovery-srv", Text, "", Refused(NO_DISCOVERY), "Find members by DNS."),
-        flag("discovery-srv-name", Text, "", Refused(NO_DISCOVERY), "A suffix of the names in DNS."),
-        flag("discovery-endpoints", Names, "", Refused(NO_DISCOVERY), "Find members by asking another cluster."),
-        flag("discovery-token", Text, "", Refused(NO_DISCOVERY), "Which cluster to ask for there."),
+        flag("discovery-srv", Text, "", Obeyed, "Find members by DNS."),
+        flag("discovery-srv-name", Text, "", Obeyed, "A suffix of the names in DNS."),
+        flag("discovery-endpoints", Names, "", Obeyed, "Find members by asking another cluster."),
+        flag("discovery-token", Text, "", Obeyed, "Which cluster to ask for there."),
         flag("discovery-fallback", Choice(&["exit", "proxy"]), "exit", Obeyed, "What to do if members cannot be found."),
-        flag("discovery-dial-timeout", Duration, "2s", WithoutEffect(NO_DISCOVERY), "How long to dial there."),
-        flag("discovery-request-timeout", Duration, "5s", WithoutEffect(NO_DISCOVERY), "How long to ask there."),
-        flag("discovery-keepalive-time", Duration, "2s", WithoutEffect(NO_DISCOVERY), "How often to ping there."),
-        flag("discovery-keepalive-timeout", Duration, "6s", WithoutEffect(NO_DISCOVERY), "How long to wait for an answer from there."),
-        flag("discovery-insecure-transport", Bool, "true", WithoutEffect(NO_DISCOVERY), "Whether to go there without TLS."),
-        flag("discovery-insecure-skip-tls-verify", Bool, "false", WithoutEffect(NO_DISCOVERY), "Whether to believe anybody there."),
-        flag("discovery-cert", Text, "", WithoutEffect(NO_DISCOVERY), "The certificate to show there."),
-        flag("discovery-key", Text, "", WithoutEffect(NO_DISCOVERY), "Its key."),
-        flag("discovery-cacert", Text, "", WithoutEffect(NO_DISCOVERY), "Who may have signed the certificate there."),
-        flag("discovery-user", Secret, "", WithoutEffect(NO_DISCOVERY), "The user there."),
-        flag("discovery-password", Secret, "", WithoutEffect(NO_DISCOVERY), "And the password."),
+        flag("discovery-dial-timeout", Duration, "2s", WithoutEffect("--discovery-request-timeout counts for that too"), "How long to dial there."),
+        flag("discovery-request-timeout", Duration, "5s", Obeyed, "How long to ask there."),
+        flag("discovery-keepalive-time", Duration, "2s", WithoutEffect("each question there has a connection of its own"), "How often to ping there."),
+        flag("discovery-keepalive-timeout", Duration, "6s", WithoutEffect("each question there has a connection of its own"), "How long to wait for an answer from there."),
+        flag("discovery-insecure-transport", Bool, "true", WithoutEffect("the URL of an endpoint says whether TLS is spoken"), "Whether to go there without TLS."),
+        flag("discovery-insecure-skip-tls-verify", Bool, "false", Obeyed, "Whether to believe anybody there."),
+        flag("discovery-cert", Text, "", Obeyed, "The certificate to show there."),
+        flag("discovery-key", Text, "", Obeyed, "Its key."),
+        flag("discovery-cacert", Text, "", Obeyed, "Who may have signed the certificate there."),
+        flag("discovery-user", Secret, "", Obeyed, "The user there."),
+        flag("discovery-password", Secret, "", Obeyed, "And the password."),
     ] },
     Group { title: "TLS of clients", flags: &[
         flag("cert-file", Text, "", Obeyed, "The certificate to show."),
@@ -172,11 +172,11 @@ pub(super) static GROUPS: [Group; 11] = [
     ] },
     Group { title: "Monitoring", flags: &[
         flag("listen-metrics-urls", Urls, "", Obeyed, "Where to serve only /metrics, /health, /livez and /readyz."),
-        flag("metrics", Text, "basic", NotYet("calls are counted, their time is not measured"), "How much to measure: basic, or extensive for how long calls take."),
+        flag("metrics", Text, "basic", Obeyed, "How much to measure: basic, or extensive for how long calls take."),
         flag("enable-pprof", Bool, "false", Obeyed, "Whether /debug/pprof/ answers; it says how to profile Cairn with perf(1)."),
         flag("watch-progress-notify-interval", Duration, "10m", Obeyed, "How often an idle watcher that wants it is told the revision."),
-        flag("warning-apply-duration", Duration, "100ms", NotYet("slow requests are not looked for"), "Log what takes longer to apply."),
-        flag("warning-unary-request-duration", Duration, "300ms", NotYet("slow requests are not looked for"), "Log unary requests that take longer."),
+        flag("warning-apply-duration", Duration, "100ms", WithoutEffect("applying an entry waits for nothing; see --warning-unary-request-duration"), "Log what takes longer to apply."),
+        flag("warning-unary-request-duration", Duration, "300ms", Obeyed, "Log unary requests that take longer."),
         flag("corrupt-check-time", Duration, "0s", WithoutEffect(DIGESTS), "How often members compare all data; 0: never."),
         flag("compact-hash-check-time", Duration, "1m", WithoutEffect(DIGESTS), "How often hashes of compactions are compared."),
         flag("compaction-batch-limit", Signed, "1000", WithoutEffect(COMPACTION), "Revisions that a compaction deletes at once."),
@@ -201,7 +201,7 @@ pub(super) static GROUPS: [Group; 11] = [
     ] },
     Group { title: "Unsafe", flags: &[
         flag("force-new-cluster", Bool, "false", Obeyed, "Forget all other members: what only they had is lost."),
-        flag("unsafe-no-fsync", Bool, "false", NotYet("every write waits for the disk"), "Do not wait for the disk: a power failure loses what was promised."),
+        flag("unsafe-no-fsync", Bool, "false", WithoutEffect("every write waits for the disk all the same; where that is too slow and loss does not matter, put the data directory on a tmpfs"), "Do not wait for the disk: a power failure loses what was promised."),
     ] },
     Group { title: "Only in Cairn", flags: &[
         flag("cores", Unsigned, "0", Obeyed, "Cores to use; 0: all, but one where there are only two."),
@@ -217,7 +217,6 @@ const NO_DIALLING: &str = "a member does not dial itself: the JSON gateway takes
 const ELECTIONS: &str = "the first election waits no longer than any other";
 const STORAGE: &str = "the storage is not bbolt";
 const PEERS: &str = "links to peers notice by themselves when a peer is gone";
-const NO_DISCOVERY: &str = "members are not looked for; name them with --initial-cluster";
 const COMPACTION: &str = "compaction runs in slices too short to notice";
 const TRACING: &str = "no spans are exported";
 /// lumberjack's defaults.

@@ -42,6 +42,46 @@ fn invalid(words: &str) -> String {
 }
 
 #[test]
+fn what_is_packaged_says_what_is_understood() {
+    for text in [
+        include_str!("../../../packaging/kubernetes/statefulset.yaml"),
+        include_str!("../../../packaging/kubernetes/static-pod.yaml"),
+    ] {
+        let text = text.replace("$(POD)", "cairn-1").replace("NODE_IP", "192.0.2.1");
+        let flags = text.lines().filter_map(|line| line.trim_start().strip_prefix("- --"));
+        let flags: Vec<String> = flags.map(|flag| format!("--{flag}")).collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        assert!(flags.len() > 8, "{flags:?}");
+        let (config, notes) = serve_with(&flags, &[]);
+        config.verify_bootstrap().unwrap();
+        // kubeadm says how many entries are between snapshots, which follow bytes here; nothing else is in vain.
+        let idle = notes.iter().filter(|note| matches!(note, Note::WithoutEffect { .. }));
+        assert!(idle.count() <= 1, "{notes:?}");
+        assert!(!config.listen_metrics_urls.is_empty());
+    }
+}
+
+#[test]
+fn members_are_looked_for_where_it_is_said() {
+    let found = |words: &str| config(words).discovery;
+    assert_eq!(found("--name x"), None);
+    let srv = |domain: &str, suffix: &str| {
+        let (domain, suffix) = (domain.to_owned(), suffix.to_owned());
+        Some(crate::discovery::Discovery::Srv { domain, suffix })
+    };
+    assert_eq!(found("--discovery-srv=a.b"), srv("a.b", ""));
+    assert_eq!(found("--discovery-srv=a.b --discovery-srv-name=c"), srv("a.b", "c"));
+    let service = found(
+        "--discovery-endpoints=a:1,http://b:2 --discovery-token=t --discovery-password=swordfish",
+    );
+    let shown = format!("{service:?}");
+    assert!(shown.contains(r#"["a:1", "http://b:2"]"#) && !shown.contains("swordfish"), "{shown}");
+    // Until then, a member is a cluster of its own, by its own name.
+    let cluster = config("--name x --discovery-srv=a.b").initial_cluster.to_string();
+    assert_eq!(cluster, "x=http://localhost:2380");
+}
+
+#[test]
 fn data_is_named_after_the_program() {
     for (program, expected) in [("cairn", "x.cairn"), ("/bin/etcd", "x.etcd")] {
         let words = [program, "--name=x"].map(OsString::from);
@@ -490,8 +530,8 @@ fn settings_that_do_not_go_together_are_refused_in_etcds_words() {
         ("--auth-token=foo", "auth: invalid auth options"),
         ("--auth-token=jwt", "auth: invalid auth signature method"),
         (
-            "--discovery-srv=x.com",
-            "--discovery-srv is not supported by Cairn: members are not looked for; name them with --initial-cluster",
+            "--discovery=http://x",
+            "--discovery is not supported by Cairn: members are not looked for; name them with --initial-cluster",
         ),
         (
             "--proxy=on",

@@ -65,11 +65,12 @@ pub(crate) async fn answer<R: Runtime>(
         return refusal::answer(&Status::new(Code::InvalidArgument, text));
     };
     server.metrics().started(method);
+    let began = R::now();
     // The name in a certificate is nobody's here, as in etcd.
     let server = match call::admit(server, method, &metadata(&head.headers), None) {
         Ok((credential, needs_leader)) => &server.for_call(credential, needs_leader),
         Err(status) => {
-            server.metrics().handled(method, status.code);
+            server.answered(method, began, status.code);
             return refusal::answer(&status);
         }
     };
@@ -88,7 +89,7 @@ pub(crate) async fn answer<R: Runtime>(
         return begin(server.clone(), method, deadline, asked, work).await;
     }
     let outcome = ask(server, method, deadline, asked, work).await;
-    server.metrics().handled(method, outcome.as_ref().map_or_else(|s| s.code, |_| Code::Ok));
+    server.answered(method, began, outcome.as_ref().map_or_else(|s| s.code, |_| Code::Ok));
     match outcome {
         Ok(framed) => {
             let mut json = Vec::with_capacity(2 * framed.len());
@@ -126,9 +127,10 @@ async fn begin<R: Runtime>(
     let busy = work.begin();
     let alarm = exchange::alarm::<R>(deadline);
     let (unanswered, begins, pieces) = Unanswered::<R>::new(shape(method), alarm);
+    let began = R::now();
     R::spawn(async move {
         let outcome = call::serve(&server, method, deadline, asked, unanswered).await;
-        server.metrics().handled(method, outcome.unwrap_or(Code::Canceled));
+        server.ended(method, began, outcome.unwrap_or(Code::Canceled));
     });
     match begins.await {
         Ok(Begun::Message(json)) => message(json),

@@ -17,7 +17,7 @@ use http::HeaderMap;
 use super::method::{Kind, Method};
 use super::status::Status;
 use super::unary::{self, Asked};
-use super::{frame, keep_alive, parts, watch};
+use super::{counted, frame, keep_alive, parts, watch};
 use crate::auth::calls::Account;
 use crate::context::Context as Server;
 use crate::recipes::{self, Recipe};
@@ -90,15 +90,15 @@ pub(crate) async fn serve<R: Runtime>(
     server: &Server<R>,
     method: Method,
     deadline: Option<u64>,
-    mut questions: impl Questions,
-    mut respond: impl Respond,
+    questions: impl Questions,
+    respond: impl Respond,
 ) -> Result<Code, Gone> {
+    let (mut questions, mut respond) = counted::both(server.metrics(), method, questions, respond);
     if let Some(recipe) = Recipe::of(method) {
         let message = match questions.only().await {
             Ok(message) => message,
             Err(status) => return refuse(respond, &status),
         };
-        server.metrics().received(method);
         let gone = poll_fn(|context| respond.poll_gone(context));
         let given_up = given_up(server, deadline, gone);
         let answer = recipe.answer(server.handle(), message, given_up).await;
@@ -106,7 +106,6 @@ pub(crate) async fn serve<R: Runtime>(
             Ok(answer) => {
                 let mut answers = respond.begin()?;
                 answers.send(answer).await?;
-                server.metrics().sent(method);
                 answers.finish(&Status::OK)
             }
             Err(status) => refuse(respond, &status),
@@ -117,12 +116,10 @@ pub(crate) async fn serve<R: Runtime>(
             Ok(message) => message,
             Err(status) => return refuse(respond, &status),
         };
-        server.metrics().received(method);
         return match account.answer(server, message).await {
             Ok(answer) => {
                 let mut answers = respond.begin()?;
                 answers.send(answer).await?;
-                server.metrics().sent(method);
                 answers.finish(&Status::OK)
             }
             Err(status) => refuse(respond, &status),
@@ -169,7 +166,7 @@ pub(crate) fn read<R: Runtime>(
     method: Method,
     message: Bytes,
 ) -> Result<Asked, Status> {
-    server.metrics().received(method);
+    server.metrics().received(method, message.len());
     let handle = server.handle();
     let asked = unary::read(method, message, server.limits().unary())?;
     match &asked {
@@ -194,7 +191,7 @@ pub(crate) async fn ask<R: Runtime>(
         }
         Asked::Answer(answer) => answer,
     };
-    server.metrics().sent(method);
+    server.metrics().sent(method, answer.len());
     Ok(answer)
 }
 

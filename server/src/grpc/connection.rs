@@ -88,6 +88,7 @@ impl Sink for Outbox {
 struct Call {
     method: Method,
     credential: Credential,
+    began: u64,
     respond: SendResponse<Bytes>,
 }
 
@@ -223,7 +224,7 @@ impl<R: Runtime> Connection<R> {
         let mut receiving = Receiving::new(body, message_bytes_max, unfinished_bytes);
         if !call::needs_task(method) {
             let message = receiving.poll_only(context);
-            let place = self.calls.insert(Call { method, credential, respond });
+            let place = self.calls.insert(Call { method, credential, began: R::now(), respond });
             match message {
                 Poll::Ready(message) => self.ask(place, message),
                 Poll::Pending => self.unfinished.push(Unfinished { place, receiving }),
@@ -283,8 +284,8 @@ impl<R: Runtime> Connection<R> {
 
     /// Sends an answer and ends the call. One that the client has no room for waits in a task of its own.
     fn send_answer(&self, mut call: Call, message: Bytes) {
-        self.server.metrics().sent(call.method);
-        self.server.metrics().handled(call.method, Code::Ok);
+        self.server.metrics().sent(call.method, message.len());
+        self.server.answered(call.method, call.began, Code::Ok);
         // A client that went away is not told.
         let Ok(mut stream) = call.respond.send_response(response_head(), false) else { return };
         stream.reserve_capacity(message.len());
@@ -307,7 +308,10 @@ impl<R: Runtime> Connection<R> {
 
     /// Ends a call without an answer.
     fn end(&self, mut call: Call, status: &Status) {
-        self.server.metrics().handled(call.method, status.code);
+        self.server.answered(call.method, call.began, status.code);
+        if call.method == Method::MemberPromote {
+            self.server.metrics().promote_failed(&status.message);
+        }
         refuse(&mut call.respond, status);
     }
 }
@@ -344,6 +348,7 @@ async fn serve_call<R: Runtime>(
     receiving: Receiving,
     responding: Responding,
 ) {
+    let began = R::now();
     let outcome = match timeout::read(&headers) {
         Ok(limit) => {
             let deadline = limit.map(|limit| R::now().saturating_add(saturating_ns(limit)));
@@ -355,7 +360,7 @@ async fn serve_call<R: Runtime>(
         }
     };
     let code = outcome.unwrap_or(Code::Canceled);
-    server.metrics().handled(method, code);
+    server.ended(method, began, code);
 }
 
 /// A call whose message has not arrived whole.

@@ -11,6 +11,7 @@
 //! | watch.rs | Watch |
 //! | `keep_alive.rs` | LeaseKeepAlive |
 //! | parts.rs | `RangeStream` and Snapshot: one question, an answer in parts |
+//! | counted.rs | no call: counts what passes |
 //! | plain.rs | requests that are no gRPC |
 
 pub(crate) mod call;
@@ -21,6 +22,7 @@ pub mod status;
 pub mod timeout;
 pub mod unary;
 
+mod counted;
 mod keep_alive;
 mod outflow;
 mod parts;

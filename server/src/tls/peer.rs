@@ -301,7 +301,7 @@ impl AsyncWrite for Explaining {
 
 /// Takes any certificate; that the other side has its key is still proven.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+pub(crate) struct Anybody(pub(crate) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(

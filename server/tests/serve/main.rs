@@ -14,6 +14,8 @@
 //! | tls.rs, peer_tls.rs | TLS of clients; of members among each other |
 //! | process.rs | starting, stopping, being killed, and reasons not to start |
 //! | `local_cluster.rs` | the subcommand that runs several |
+//! | discovery.rs | members that find each other |
+//! | commands.rs | the commands of every day |
 //! | hostile.rs | clients that mean no good |
 //! | harness.rs, ask.rs, authority.rs | a member in a child process; questions, made short; certificates |
 
@@ -25,6 +27,8 @@ mod client;
 mod ask;
 mod auth;
 mod authority;
+mod commands;
+mod discovery;
 mod gateway;
 mod harness;
 mod hostile;

@@ -79,6 +79,35 @@ fn under_etcds_name_it_says_what_etcd_says() {
     }
 }
 
+#[test]
+fn whoever_started_it_is_told_when_it_serves_and_when_it_stops() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    for name in ["path", "@abstract"] {
+        let place = Place::new();
+        fs::create_dir_all(&place.directory).unwrap();
+        let path = place.directory.join(name).display().to_string();
+        let path = if name.starts_with('@') { format!("@{path}") } else { path };
+        let address = match path.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name).unwrap(),
+            None => SocketAddr::from_pathname(&path).unwrap(),
+        };
+        let daemon = UnixDatagram::bind_addr(&address).unwrap();
+        daemon.set_read_timeout(Some(crate::harness::LIMIT)).unwrap();
+        let mut command = cairn();
+        command.env("NOTIFY_SOCKET", &path);
+        let mut member = Member::start_by(command, place, Runtime::Tokio, &[]);
+        let mut told = [0; 64];
+        let len = daemon.recv(&mut told).unwrap();
+        assert_eq!(&told[..len], b"READY=1\n");
+        member.wait_for("successfully notified init daemon");
+        block_on(member.terminate());
+        let len = daemon.recv(&mut told).unwrap();
+        assert_eq!(&told[..len], b"STOPPING=1\n");
+    }
+}
+
 async fn a_member_keeps_its_data(member: &mut Member) {
     member.kv().put(put("a", "1")).await.unwrap();
     let before = member.kv().range(everything()).await.unwrap().into_inner();

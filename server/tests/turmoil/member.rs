@@ -16,7 +16,8 @@ use cairn_io::driver::{self, Notice, Settings};
 use cairn_io::pulse::Counters;
 use cairn_io::runtime::Runtime;
 use cairn_server::accept::{self, Face};
-use cairn_server::config::KeepAlive;
+use cairn_server::config::gates::FeatureGates;
+use cairn_server::config::{KeepAlive, MetricsLevel};
 use cairn_server::context::{Context, Limits};
 use cairn_server::metrics::{Facts, Metrics};
 use turmoil::net::TcpListener;
@@ -50,6 +51,7 @@ pub(crate) async fn run(place: Place, life: Incarnation) -> Result<()> {
             timeout: Duration::from_secs(2),
         },
         election_timeout: place.election_timeout,
+        slow_request: Duration::from_secs(1),
     };
     let clients = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let peers = TcpListener::bind(("0.0.0.0", PEER_PORT)).await?;
@@ -60,6 +62,8 @@ pub(crate) async fn run(place: Place, life: Incarnation) -> Result<()> {
             member: id.to_string(),
             quota_bytes: 0,
             runtime: "turmoil".to_owned(),
+            level: MetricsLevel::Basic,
+            features: FeatureGates::default(),
             peers: Arc::default(),
         }));
         let counters = Arc::new(Counters::default());

@@ -8,6 +8,7 @@ use cairn_engine::raft::Index;
 use cairn_engine::{MemberId, RequestId, ShardId};
 
 use super::alarm::Alarm;
+use super::marks::Fate;
 use super::members::OPERATOR;
 use super::{Phase, Run};
 use crate::check::Violation;
@@ -101,6 +102,7 @@ impl Run {
             let index = told.token.parse().expect("the checker has read it");
             self.generator.assigned(assignment, index);
         }
+        self.mark_request(&question.asked.request, Fate::of(&outcome));
         match outcome {
             Outcome::Answered(index) => {
                 self.tally.answered += 1;

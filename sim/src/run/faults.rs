@@ -36,7 +36,7 @@ impl Run {
             return;
         }
         self.plan_fault();
-        if self.roster.is_quiet() {
+        if self.roster.is_quiet() || self.swarm.faults.is_empty() {
             return;
         }
         let fault = pick(&mut self.random, &self.swarm.faults);
@@ -44,6 +44,11 @@ impl Run {
         let leader = self.leases.leader().filter(|leader| self.world.is_up(*leader));
         let hunted = leader.filter(|_| self.random.chance(1, 2));
         let Some(id) = hunted.or_else(|| self.a_member()) else { return };
+        self.tally.faults += 1;
+        if self.skipped.contains(&(self.tally.faults - 1)) {
+            return;
+        }
+        self.mark_fault(fault, id);
         let now_ns = self.world.now_ns();
         self.trace.note(now_ns, || format!("fault {fault:?} for member {}", id.0));
         let torn = *self.random.pick(&[
@@ -127,6 +132,11 @@ impl Run {
             (Some(Rot::Snapshot(..)), RecoveryError::SnapshotMissing { .. }) => {
                 self.members().len() > 1
             }
+            // The same, and there is one before it, behind which the log has a gap up to the one that a leader sent.
+            (
+                Some(Rot::Snapshot(index, _)),
+                RecoveryError::Log(RecoverError::Corrupt { to: Some(to), .. }),
+            ) => self.members().len() > 1 && to == index,
             (
                 Some(Rot::Swapped(other) | Rot::Returned(other)),
                 RecoveryError::Log(RecoverError::Foreign { member: owner, .. }),

@@ -7,6 +7,7 @@ use cairn_engine::{MemberId, Replica};
 
 use super::alarm::Alarm;
 use super::faults::Rot;
+use super::marks::Fate;
 use super::{MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
 
@@ -69,6 +70,7 @@ impl Run {
         for request in lost {
             let question = self.questions.remove(&request).expect("just found");
             self.tally.unknown += 1;
+            self.mark_request(&question.asked.request, Fate::Unknown);
             self.think(question.client);
         }
         for client in &mut self.watchers {

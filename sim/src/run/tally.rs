@@ -17,6 +17,8 @@ pub struct Tally {
     pub refused: u64,
     /// Requests whose fate was not told.
     pub unknown: u64,
+    /// Faults, those that could not happen included.
+    pub faults: u64,
     /// Crashes.
     pub crashes: u64,
     /// Responses on watch streams.
@@ -55,6 +57,7 @@ impl Tally {
         self.answered += other.answered;
         self.refused += other.refused;
         self.unknown += other.unknown;
+        self.faults += other.faults;
         self.crashes += other.crashes;
         self.watched += other.watched;
         self.resumed += other.resumed;

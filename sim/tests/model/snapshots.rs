@@ -21,6 +21,7 @@ const POSITION: Position = Position {
     log_start: Lsn(4096),
     log_promise: Lsn(8192),
     vote: (Term(3), MemberId(1)),
+    restarts: true,
 };
 
 /// A command, and how far a sweep goes after it.

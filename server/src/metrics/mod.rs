@@ -5,6 +5,10 @@
 //!
 //! docs/compat.md has a row for each of etcd's metrics. Names of our own begin with `cairn_`.
 
+mod calls;
+mod health;
+pub(crate) mod peers;
+
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -13,19 +17,23 @@ use cairn_engine::api::Code;
 use cairn_io::driver::PeerCounters as LinkCounters;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, exponential_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, exponential_buckets,
 };
 
-use crate::grpc::method::{METHODS, Method};
-use crate::peer_metrics::PeerMetrics;
+use self::calls::Calls;
+use self::health::Checks;
+use self::peers::PeerMetrics;
+use crate::config::MetricsLevel;
+use crate::config::gates::FeatureGates;
+use crate::grpc::method::Method;
 
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// One of each for every method, in the order of the table.
-    grpc: Vec<MethodCounters>,
+    calls: Calls,
+    checks: Checks,
     /// Whether a leader is known.
     pub has_leader: IntGauge,
     /// Whether this member leads.
@@ -60,6 +68,14 @@ pub struct Metrics {
     peers: PeerCounters,
     /// Leases that ended.
     pub leases_expired: IntCounter,
+    /// Heartbeats that were late, as far as a stalled disk says so.
+    pub heartbeats_late: IntCounter,
+    /// Snapshots of this member's state to its own disk.
+    pub snapshot_saved: Histogram,
+    /// Descriptors: in use, and how many may be.
+    pub descriptors: [IntGauge; 2],
+    /// How often this was asked for.
+    pub scrapes: IntCounterVec,
     /// Health checks that succeeded.
     pub health_success: IntCounter,
     /// Health checks that failed.
@@ -70,15 +86,6 @@ pub struct Metrics {
     pub stalls: IntGauge,
     /// The longest of these.
     pub stall_longest_us: IntGauge,
-}
-
-#[derive(Debug)]
-struct MethodCounters {
-    started: IntCounter,
-    received: IntCounter,
-    sent: IntCounter,
-    /// In the order of the codes' numbers.
-    handled: Vec<IntCounter>,
 }
 
 /// What goes on between this member and each other one; the label is the other's id. A family without a peer has no
@@ -118,6 +125,25 @@ impl PeerCounters {
     }
 }
 
+/// What dashboards and alerts ask for and nothing here can count: it is there, so that no panel says "no data" and no
+/// rule fails.
+const WITHOUT_SOURCE: [(&str, &str); 2] = [
+    ("etcd_server_slow_apply_total", "Always 0: applying waits for nothing."),
+    ("etcd_server_slow_read_indexes_total", "Always 0: reads are asked again without being slow."),
+];
+const WITHOUT_SOURCE_TIMES: [(&str, &str, (f64, usize)); 2] = [
+    (
+        "etcd_disk_backend_commit_duration_seconds",
+        "Always empty: what is committed is in the log, see etcd_disk_wal_fsync_duration_seconds.",
+        (0.001, 14),
+    ),
+    (
+        "etcd_disk_backend_defrag_duration_seconds",
+        "Always empty: there is nothing to defragment.",
+        (0.1, 13),
+    ),
+];
+
 /// Facts that do not change while the server runs.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -129,6 +155,10 @@ pub struct Facts {
     pub quota_bytes: i64,
     /// Which runtime drives the cores.
     pub runtime: String,
+    /// How much is measured.
+    pub level: MetricsLevel,
+    /// Which features are on.
+    pub features: FeatureGates,
     /// The numbers of links to other members.
     pub peers: Arc<LinkCounters>,
 }
@@ -150,9 +180,34 @@ impl Metrics {
         );
         made.fact("etcd_server_id", "The member's id in hexadecimal.", "server_id", &facts.member);
         made.fact("cairn_runtime", "Which runtime drives the cores.", "runtime", &facts.runtime);
+        made.fact(
+            "cairn_version",
+            "Which version of Cairn is running.",
+            "version",
+            crate::version::CAIRN_VERSION,
+        );
+        let features = made.gauges_of(
+            "etcd_server_feature_enabled",
+            "Whether a feature gate is on.",
+            &["name", "stage"],
+        );
+        for (name, stage, is_on) in facts.features.shown() {
+            features.with_label_values(&[name, stage]).set(i64::from(is_on));
+        }
+        for (name, help, buckets) in WITHOUT_SOURCE_TIMES {
+            made.histogram(name, help, buckets);
+        }
+        for (name, help) in WITHOUT_SOURCE {
+            made.counter(name, help);
+        }
+        made.gauge(
+            "etcd_server_snapshot_apply_in_progress_total",
+            "Always 0: a snapshot of the leader's replaces the state at once.",
+        );
         made.gauge("etcd_server_quota_backend_bytes", "The quota in bytes.").set(facts.quota_bytes);
         Self {
-            grpc: made.grpc(),
+            calls: Calls::new(&made, facts.level),
+            checks: Checks::new(&made),
             has_leader: made.gauge("etcd_server_has_leader", "Whether a leader is known."),
             is_leader: made.gauge("etcd_server_is_leader", "Whether this member leads."),
             is_learner: made.gauge("etcd_server_is_learner", "Whether this member only learns."),
@@ -192,6 +247,24 @@ impl Metrics {
             peers: PeerCounters::new(&made),
             leases_expired: made
                 .counter("etcd_debugging_server_lease_expired_total", "Leases that expired."),
+            heartbeats_late: made.counter(
+                "etcd_server_heartbeat_send_failures_total",
+                "Times that this member led and its disk was stalled for longer than an election timeout.",
+            ),
+            snapshot_saved: made.histogram(
+                "etcd_debugging_snap_save_total_duration_seconds",
+                "How long a snapshot of the state takes to be on disk.",
+                (0.001, 14),
+            ),
+            descriptors: [
+                made.gauge("os_fd_used", "Descriptors in use."),
+                made.gauge("os_fd_limit", "Descriptors that may be."),
+            ],
+            scrapes: made.counters(
+                "promhttp_metric_handler_requests_total",
+                "Times that metrics were asked for.",
+                "code",
+            ),
             health_success: made
                 .counter("etcd_server_health_success", "Health checks that succeeded."),
             health_failures: made
@@ -209,22 +282,32 @@ impl Metrics {
 
     /// Counts a call that begins.
     pub fn started(&self, method: Method) {
-        self.grpc[method.place()].started.inc();
+        self.calls.started(method);
     }
 
-    /// Counts a message of a client.
-    pub fn received(&self, method: Method) {
-        self.grpc[method.place()].received.inc();
+    /// Counts a message of a client, and its bytes.
+    pub fn received(&self, method: Method, bytes: usize) {
+        self.calls.received(method, bytes);
     }
 
-    /// Counts a message to a client.
-    pub fn sent(&self, method: Method) {
-        self.grpc[method.place()].sent.inc();
+    /// Counts a message to a client, and its bytes.
+    pub fn sent(&self, method: Method, bytes: usize) {
+        self.calls.sent(method, bytes);
     }
 
-    /// Counts a call that ends.
-    pub fn handled(&self, method: Method, code: Code) {
-        self.grpc[method.place()].handled[usize::from(code.number())].inc();
+    /// Counts a call that ended after so long.
+    pub fn handled(&self, method: Method, code: Code, took: Duration) {
+        self.calls.handled(method, code, took);
+    }
+
+    /// Counts a learner that was not promoted.
+    pub fn promote_failed(&self, reason: &str) {
+        self.calls.promote_failed(reason);
+    }
+
+    /// Counts a check of `livez` or `readyz`.
+    pub fn checked(&self, kind: &str, name: &str, is_well: bool) {
+        self.checks.done(kind, name, is_well);
     }
 
     /// Notes a durable write to the log.
@@ -288,57 +371,54 @@ impl Maker<'_> {
 
     /// A gauge for each value of a label.
     fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
-        let gauges = IntGaugeVec::new(Opts::new(name, help), &[label]).expect("a well-formed name");
-        self.0.register(Box::new(gauges.clone())).expect("a name of its own");
-        gauges
+        self.gauges_of(name, help, &[label])
     }
 
     /// A counter for each value of a label.
     fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
-        let counters =
-            IntCounterVec::new(Opts::new(name, help), &[label]).expect("a well-formed name");
-        self.0.register(Box::new(counters.clone())).expect("a name of its own");
-        counters
+        self.vector(name, help, &[label])
     }
 
     /// A histogram whose buckets double, from a first one on.
     fn histogram(&self, name: &str, help: &str, (first, count): (f64, usize)) -> Histogram {
-        let buckets = exponential_buckets(first, 2.0, count).expect("positive");
-        let options = HistogramOpts::new(name, help).buckets(buckets);
+        let options = HistogramOpts::new(name, help).buckets(doubling(first, count));
         let histogram = Histogram::with_opts(options).expect("a well-formed name");
         self.0.register(Box::new(histogram.clone())).expect("a name of its own");
         histogram
     }
 
-    fn grpc(&self) -> Vec<MethodCounters> {
-        let vector = |name: &str, help: &str, labels: &[&str]| {
-            let vector =
-                IntCounterVec::new(Opts::new(name, help), labels).expect("a well-formed name");
-            self.0.register(Box::new(vector.clone())).expect("a name of its own");
-            vector
-        };
-        let labels = ["grpc_type", "grpc_service", "grpc_method"];
-        let with_code = ["grpc_type", "grpc_service", "grpc_method", "grpc_code"];
-        let started = vector("grpc_server_started_total", "Calls that began.", &labels);
-        let received = vector("grpc_server_msg_received_total", "Messages of clients.", &labels);
-        let sent = vector("grpc_server_msg_sent_total", "Messages to clients.", &labels);
-        let handled = vector("grpc_server_handled_total", "Calls that ended.", &with_code);
-        METHODS
-            .iter()
-            .map(|row| {
-                let labels = [row.kind.name(), row.service, row.name];
-                let [kind, service, name] = labels;
-                let handled =
-                    |code: &Code| handled.with_label_values(&[kind, service, name, code.name()]);
-                MethodCounters {
-                    started: started.with_label_values(&labels),
-                    received: received.with_label_values(&labels),
-                    sent: sent.with_label_values(&labels),
-                    handled: Code::ALL.iter().map(handled).collect(),
-                }
-            })
-            .collect()
+    /// A counter for each value of several labels.
+    fn vector(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        let vector = IntCounterVec::new(Opts::new(name, help), labels).expect("a well-formed name");
+        self.0.register(Box::new(vector.clone())).expect("a name of its own");
+        vector
     }
+
+    /// A gauge for each value of several labels.
+    fn gauges_of(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect("a well-formed name");
+        self.0.register(Box::new(gauges.clone())).expect("a name of its own");
+        gauges
+    }
+
+    /// A histogram for each value of several labels.
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: Vec<f64>,
+    ) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(buckets);
+        let histograms = HistogramVec::new(options, labels).expect("a well-formed name");
+        self.0.register(Box::new(histograms.clone())).expect("a name of its own");
+        histograms
+    }
+}
+
+/// Upper bounds of buckets that double, from a first one on.
+fn doubling(first: f64, count: usize) -> Vec<f64> {
+    exponential_buckets(first, 2.0, count).expect("positive")
 }
 
 #[cfg(test)]
@@ -351,6 +431,8 @@ mod tests {
             member: "8e9e05c52164694d".to_owned(),
             quota_bytes: 2_147_483_648,
             runtime: "glommio".to_owned(),
+            level: MetricsLevel::Extensive,
+            features: FeatureGates::new(&[]),
             peers: Arc::default(),
         })
     }
@@ -384,9 +466,19 @@ mod tests {
     fn calls_are_counted_by_method_and_code() {
         let metrics = metrics();
         metrics.started(Method::Put);
-        metrics.handled(Method::Put, Code::NotFound);
+        metrics.handled(Method::Put, Code::NotFound, Duration::from_millis(3));
+        metrics.handled(Method::Put, Code::Unavailable, Duration::from_secs(7));
+        metrics.received(Method::Put, 10);
         let text = metrics.to_text();
         let line = r#"grpc_server_handled_total{grpc_code="NotFound",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#;
         assert!(text.contains(line));
+        for line in [
+            "etcd_server_proposals_failed_total 1",
+            "etcd_network_client_grpc_received_bytes_total 10",
+            r#"etcd_server_request_duration_seconds_count{success="false",type="Put"} 2"#,
+            r#"grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 2"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
     }
 }
