@@ -99,7 +99,7 @@ fn simulate(seed: u64) -> (Ledger, Faults) {
                 log_memory_bytes: LOG_MEMORY_BYTES,
                 installed: Rc::clone(&installed),
             };
-            async move { Ok(member::run(place, life).await?) }
+            member::run(place, life)
         });
     }
     for client in 0..CLIENTS {
