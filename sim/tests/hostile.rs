@@ -9,7 +9,9 @@ use cairn_engine::api::etcdserverpb::PutRequest;
 use cairn_engine::cluster::Wish;
 use cairn_engine::config::Member;
 use cairn_engine::lease::ClusterTime;
-use cairn_engine::peer::{Body, Incarnation, Known, Message, Proposal, SnapshotPart, Vouch};
+use cairn_engine::peer::{
+    Body, Incarnation, Known, Message, Proposal, Settled, SnapshotPart, Vouch,
+};
 use cairn_engine::raft::membership::Membership;
 use cairn_engine::raft::message::{Body as RaftBody, LogEnd, Round};
 use cairn_engine::raft::{Entry, EntryKind, Index, RoleName, Term};
@@ -243,11 +245,13 @@ impl Liar {
 
     fn message(&mut self, from: MemberId, to: MemberId) -> Message {
         let known = if self.random.chance(1, 4) {
-            Known::Settled {
-                incarnation: self.incarnation(),
-                acknowledged: self.index(),
+            Known::Settled(Settled {
                 as_of: self.index(),
-            }
+                incarnation: self.incarnation(),
+                votes: self.random.chance(1, 2),
+                acknowledged: self.index(),
+                forgot: self.incarnation(),
+            })
         } else {
             Known::Unsure
         };

@@ -17,7 +17,7 @@ use core::fmt;
 use bytes::{Buf, Bytes};
 
 use super::frame::{Kind, encode as encode_frame};
-use super::{Body, Incarnation, Known, Message, Proposal, SnapshotPart, Vouch};
+use super::{Body, Incarnation, Known, Message, Proposal, Settled, SnapshotPart, Vouch};
 use crate::api::Error;
 use crate::convert::{to_u64, to_usize};
 use crate::ids::MemberId;
@@ -103,11 +103,13 @@ pub fn encode(message: &Message, out: &mut Vec<u8>) {
     encode_frame(Kind::Message, out, |out| {
         match message.known {
             Known::Unsure => out.push(0),
-            Known::Settled { incarnation, acknowledged, as_of } => {
+            Known::Settled(settled) => {
                 out.push(1);
-                put(out, incarnation.0);
-                put(out, acknowledged.0);
-                put(out, as_of.0);
+                put(out, settled.as_of.0);
+                put(out, settled.incarnation.0);
+                out.push(u8::from(settled.votes));
+                put(out, settled.acknowledged.0);
+                put(out, settled.forgot.0);
             }
         }
         encode_body(&message.body, out);
@@ -257,9 +259,13 @@ fn put_length(out: &mut Vec<u8>, length: usize) {
 pub fn decode(body: Bytes, from: MemberId, to: MemberId) -> Result<Message, Malformed> {
     let mut fields = Fields(body);
     let known = if fields.flag()? {
-        let incarnation = Incarnation(fields.any()?);
-        let (acknowledged, as_of) = (Index(fields.count()?), Index(fields.count()?));
-        Known::Settled { incarnation, acknowledged, as_of }
+        Known::Settled(Settled {
+            as_of: Index(fields.count()?),
+            incarnation: Incarnation(fields.any()?),
+            votes: fields.flag()?,
+            acknowledged: Index(fields.count()?),
+            forgot: Incarnation(fields.any()?),
+        })
     } else {
         Known::Unsure
     };

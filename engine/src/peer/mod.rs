@@ -61,14 +61,22 @@ pub enum Known {
     #[default]
     Unsure,
     /// The leader's word, which includes everything that was committed before it led.
-    Settled {
-        /// The receiver's latest start of which the cluster heard; none: it never did, or has forgotten on purpose.
-        incarnation: Incarnation,
-        /// Up to here the receiver has acknowledged the log to this leader.
-        acknowledged: Index,
-        /// The last entry in the state that says so: what is as of an earlier one is out of date.
-        as_of: Index,
-    },
+    Settled(Settled),
+}
+
+/// What a leader knows of a member, from a state that includes everything that was committed before it led.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The last entry in that state: what is as of an earlier one is out of date.
+    pub as_of: Index,
+    /// The member's latest start of which the cluster heard; none: it never did, or has forgotten on purpose.
+    pub incarnation: Incarnation,
+    /// Whether the member votes.
+    pub votes: bool,
+    /// Up to here it has acknowledged the log to this leader.
+    pub acknowledged: Index,
+    /// The start that has told this leader that it forgot ([`Body::Forgot`]), if one has.
+    pub forgot: Incarnation,
 }
 
 /// A message from one member to another.

@@ -69,11 +69,13 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
         (
             "append",
             message(
-                Known::Settled {
-                    incarnation: Incarnation(0x0123_4567_89ab_cdef),
-                    acknowledged: Index(38),
+                Known::Settled(Settled {
                     as_of: Index(39),
-                },
+                    incarnation: Incarnation(0x0123_4567_89ab_cdef),
+                    votes: true,
+                    acknowledged: Index(38),
+                    forgot: Incarnation(5),
+                }),
                 raft(RaftBody::Append { prev: place(40, 6), commit: Index(39), entries }),
             ),
         ),
@@ -85,11 +87,7 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
         (
             "heartbeat",
             message(
-                Known::Settled {
-                    incarnation: Incarnation::NONE,
-                    acknowledged: Index(0),
-                    as_of: Index(9),
-                },
+                Known::Settled(Settled { as_of: Index(9), ..Settled::default() }),
                 raft(RaftBody::Heartbeat { commit: Index(43), round: Round(9) }),
             ),
         ),
@@ -479,13 +477,15 @@ fn bodies() -> impl Strategy<Value = Body> {
 fn messages() -> impl Strategy<Value = Message> {
     let known = prop_oneof![
         Just(Known::Unsure),
-        (any::<u64>(), count(), count()).prop_map(|(incarnation, acknowledged, as_of)| {
-            Known::Settled {
-                incarnation: Incarnation(incarnation),
-                acknowledged: Index(acknowledged),
+        (any::<u64>(), count(), count(), any::<bool>(), any::<u64>()).prop_map(
+            |(incarnation, acknowledged, as_of, votes, forgot)| Known::Settled(Settled {
                 as_of: Index(as_of),
-            }
-        }),
+                incarnation: Incarnation(incarnation),
+                votes,
+                acknowledged: Index(acknowledged),
+                forgot: Incarnation(forgot),
+            })
+        ),
     ];
     (known, bodies()).prop_map(|(known, body)| message(known, body))
 }

@@ -67,6 +67,7 @@ impl Replica {
                 self.raft.log().get(index).expect("what is committed is in the log").clone();
             self.apply(entry);
         }
+        self.regain_trust();
         let limits = &self.config.limits;
         let (kept, needed) = (limits.log_memory_bytes, limits.log_needed_bytes_max);
         self.raft.trim_log(self.now, self.applied.index, kept, needed);

@@ -31,10 +31,18 @@ pub(super) struct Members {
     held: VecDeque<(RequestId, Response)>,
     /// When this member said last who it is.
     published: Option<Time>,
-    /// Members of whom this leader heard that their disk is not the one it was, and their incarnations.
-    forgotten: BTreeMap<MemberId, Incarnation>,
+    /// The starts that have told this leader that their disk is not the one that made their promises.
+    forgot: BTreeMap<MemberId, Forgot>,
     /// A client that waits until another member leads.
     transfer: Option<Transfer>,
+}
+
+/// A start that has told that it forgot.
+#[derive(Clone, Copy, Debug)]
+struct Forgot {
+    life: Incarnation,
+    /// Its member does not vote, or will not, or the cluster knows this start: nothing is to be done about it.
+    seen_to: bool,
 }
 
 #[derive(Debug)]
@@ -70,13 +78,22 @@ impl Members {
     }
 
     /// Notes that a member's disk is not the one that made its promises.
-    pub(super) fn note_forgotten(&mut self, member: MemberId, incarnation: Incarnation) {
-        self.forgotten.insert(member, incarnation);
+    pub(super) fn note_forgot(&mut self, member: MemberId, incarnation: Incarnation) {
+        let forgot = Forgot { life: incarnation, seen_to: false };
+        let known = self.forgot.entry(member).or_insert(forgot);
+        if known.life != incarnation {
+            *known = forgot;
+        }
+    }
+
+    /// The latest start of a member that has told that.
+    pub(super) fn forgot(&self, member: MemberId) -> Incarnation {
+        self.forgot.get(&member).map_or(Incarnation::NONE, |forgot| forgot.life)
     }
 
     /// This member leads no more: the wishes of its own clients, for whoever leads next.
     pub(super) fn stop_leading(&mut self) -> impl Iterator<Item = (Wish, RequestId)> + use<> {
-        self.forgotten.clear();
+        self.forgot.clear();
         core::mem::take(&mut self.wishes).into_iter().filter_map(|wished| match wished.asker {
             Asker::Client(id) => Some((wished.wish, id)),
             // Its own member asks the next leader.
@@ -124,7 +141,7 @@ impl Replica {
         }
         let somebody_returns = || self.state.cluster.records().any(|record| record.returns);
         let is_to_mend = self.config.force_new_cluster
-            || !self.members.forgotten.is_empty()
+            || self.members.forgot.values().any(|forgot| !forgot.seen_to)
             || somebody_returns();
         if is_to_mend && self.may_change_members() {
             self.mend_membership();
@@ -212,11 +229,10 @@ impl Replica {
     /// Whether the cluster does not know this start of the member, and may.
     fn has_to_publish(&self) -> bool {
         let own = self.config.id;
-        let membership = self.state.cluster.membership();
         // Who may not promise would be counted on once it is known (T2).
         self.known != self.config.lives.now
-            && membership.contains(own)
-            && (self.trust == Trust::Sound || !membership.is_voter(own))
+            && self.state.cluster.membership().contains(own)
+            && self.trust == Trust::Sound
     }
 
     /// When [`Replica::publish_self`] has something to say again.
@@ -248,15 +264,16 @@ impl Replica {
             let change = Command::Members(Change::Only(own));
             return self.mend(&Membership::new([own]), &change);
         }
-        // What is noted of a start that is known by now, or of one that does not vote, has been seen to: it must not
-        // be held against the next start.
-        self.members.forgotten.retain(|id, life| {
-            cluster.incarnation(*id) != *life && cluster.membership().is_voter(*id)
-        });
-        if let Some((&id, _)) = self.members.forgotten.first_key_value()
+        // A start that is known by now has come back, and who does not vote has no vote to be taken away.
+        for (id, forgot) in &mut self.members.forgot {
+            forgot.seen_to |=
+                cluster.incarnation(*id) == forgot.life || !cluster.membership().is_voter(*id);
+        }
+        let mut forgot = self.members.forgot.iter_mut().filter(|(_, forgot)| !forgot.seen_to);
+        if let Some((&id, forgot)) = forgot.next()
             && let Some((change, membership)) = cluster.plan_forget(id)
         {
-            self.members.forgotten.remove(&id);
+            forgot.seen_to = true;
             self.event(Event::MemberForgotten(id));
             return self.mend(&membership, &Command::Members(change));
         }
@@ -302,7 +319,6 @@ impl Replica {
             }
         }
         self.version_checked = false;
-        self.regain_trust();
         let cluster = &self.state.cluster;
         let other = |record: &&Record| record.id != own.0;
         let to_peer =

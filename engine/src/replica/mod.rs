@@ -114,8 +114,8 @@ pub struct Replica {
     /// The term of the leader, and the entry, as of which it last told what it knows of this member; before that, the end
     /// of what this member knows.
     weighed: (Term, Index),
-    /// From which entry on the state tells, if it does, that the cluster has got over what this member forgot.
-    forgotten_from: Option<Index>,
+    /// As of this entry the leader said that this member does not vote, knowing that it has forgotten.
+    voteless_from: Option<Index>,
     sender: Sender,
     installer: Installer,
     digests: Digests,
@@ -241,7 +241,7 @@ impl Replica {
             trust: if blank && !alone { Trust::Blank } else { Trust::Sound },
             vouchers: Vouchers::default(),
             weighed,
-            forgotten_from: None,
+            voteless_from: None,
             sender: Sender::default(),
             installer: Installer::default(),
             digests: Digests::default(),

@@ -20,7 +20,7 @@ use crate::cluster::Wish;
 use crate::command::{Command, Origin};
 use crate::event::{Event, Halt, Output};
 use crate::ids::MemberId;
-use crate::peer::{Body, Incarnation, Known, Message, Proposal, SnapshotPart, Vouch};
+use crate::peer::{Body, Incarnation, Known, Message, Proposal, Settled, SnapshotPart, Vouch};
 use crate::raft::message::{self as raft_message, LogEnd};
 use crate::raft::{Entry, FORFEITED, HardState, Index, ReadToken, Term};
 use crate::snapshot::{Position, SnapshotWriter};
@@ -148,40 +148,49 @@ impl Replica {
 
     /// Considers what a leader knows about this member.
     fn weigh(&mut self, leader: MemberId, term: Term, known: Known) {
-        let Known::Settled { incarnation, acknowledged, as_of } = known else { return };
+        let Known::Settled(word) = known else { return };
         // Words that were under way for long say what has changed since.
-        let (last, of) = (self.raft.log().last_index(), (term, as_of));
-        if of < self.weighed {
+        if (term, word.as_of) < self.weighed {
             return;
         }
-        self.weighed = of;
-        // Who knows that it was forgotten may promise (T3). Its state may also tell of an earlier time, that was got over.
-        let is_forgotten = incarnation == Incarnation::FORGOTTEN;
-        let is_latest = self.trust == Trust::Sound || self.applied.index >= as_of;
-        if is_forgotten && !is_latest {
-            self.forgotten_from = self.forgotten_from.or(Some(as_of));
-            return;
+        self.weighed = (term, word.as_of);
+        let (now, last) = (self.config.lives.now, self.raft.log().last_index());
+        if self.trust != Trust::Sound && word.forgot == now && !word.votes {
+            self.voteless_from.get_or_insert(word.as_of);
         }
-        let is_forgiven = is_forgotten && self.knows_that_it_was_forgotten();
-        // Who was vouched for since it started knows that other starts were earlier.
-        let is_earlier = incarnation.is_some() && self.vouchers.sufficed;
-        let is_ours = is_forgiven || is_earlier;
-        let incarnation = if is_ours { self.config.lives.now } else { incarnation };
-        let known = Known::Settled { incarnation, acknowledged, as_of };
-        let mut trust = self.trust.hear(known, &self.config.lives, last);
+        let is_forgotten = word.incarnation == Incarnation::FORGOTTEN;
+        let was_here =
+            word.incarnation == now || self.config.lives.before.contains(&word.incarnation);
+        // Who knows how it came to promise since it started, knows that other starts were earlier.
+        let was_earlier = self.voteless_from.is_some()
+            || self.vouchers.sufficed
+            || is_forgotten && self.knows_that_it_was_forgotten();
+        let is_ours = was_here || self.trust == Trust::Sound && was_earlier;
+        let mut trust = self.trust.hear(word, is_ours, word.incarnation == now, last);
         if trust == Trust::Lost {
-            let from = if is_forgotten { as_of } else { as_of.next() };
-            self.forgotten_from = self.forgotten_from.max(Some(from));
+            let is_new = word.acknowledged > last || !is_forgotten && !is_ours;
             match self.trust {
-                Trust::Sound | Trust::Blank => self.event(Event::MemoryLost),
-                // What the others told holds all the same; only this leader has to forget, too.
+                Trust::Sound | Trust::Blank if is_new => self.event(Event::MemoryLost),
+                // What the others told holds all the same.
                 Trust::Vouched => trust = Trust::Vouched,
-                Trust::Lost => {}
+                Trust::Sound | Trust::Blank | Trust::Lost => {}
             }
-            let incarnation = self.config.lives.now;
-            self.send(leader, Body::Forgot { incarnation });
+            if word.forgot != now || word.acknowledged > last {
+                self.send(leader, Body::Forgot { incarnation: now });
+            }
         }
         self.trust = trust;
+        self.regain_trust();
+    }
+
+    /// Promises again, once the log says that this member does not vote (T3).
+    pub(super) fn regain_trust(&mut self) {
+        if self.trust != Trust::Sound
+            && self.voteless_from.is_some_and(|from| self.applied.index >= from)
+        {
+            self.trust = Trust::Sound;
+            self.raft.regain_vote();
+        }
     }
 
     // What this member may have promised and does not know.
@@ -229,32 +238,13 @@ impl Replica {
         self.state.cluster.record(self.config.id).is_some_and(|record| record.returns)
     }
 
-    /// Promises again if the log says that this member was forgotten, or knows it as it is (T3).
-    pub(super) fn regain_trust(&mut self) {
-        let own = self.config.id;
-        // A state from before the news tells of what was before it.
-        if self.forgotten_from.is_some_and(|from| self.applied.index < from) {
-            return;
-        }
-        let life = self.state.cluster.incarnation(own);
-        let is_ours = life.is_some() && life == self.config.lives.now;
-        let was_forgotten = self.forgotten_from.is_some() && self.knows_that_it_was_forgotten();
-        if self.trust != Trust::Sound && (was_forgotten || is_ours) {
-            self.trust = Trust::Sound;
-            self.raft.regain_vote();
-        }
-    }
-
     /// A member says that it has lost its memory.
     fn hear_forgot(&mut self, from: MemberId, incarnation: Incarnation) {
         if self.leading.is_none() {
             return;
         }
-        // What a start before this one acknowledged may be forgotten also when this one is known already.
         self.raft.forget(self.now, from);
-        if self.state.cluster.incarnation(from) != incarnation {
-            self.members.note_forgotten(from, incarnation);
-        }
+        self.members.note_forgot(from, incarnation);
     }
 
     /// Takes what a member passes on, at the leader of the term that it speaks of.
@@ -349,8 +339,13 @@ impl Replica {
                 }
                 incarnation => incarnation,
             };
-            let acknowledged = self.raft.acknowledged(member);
-            Known::Settled { incarnation, acknowledged, as_of: self.applied.index }
+            Known::Settled(Settled {
+                as_of: self.applied.index,
+                incarnation,
+                votes: self.state.cluster.membership().is_voter(member),
+                acknowledged: self.raft.acknowledged(member),
+                forgot: self.members.forgot(member),
+            })
         } else {
             Known::Unsure
         }
@@ -478,6 +473,7 @@ impl Replica {
             self.compactor.forget();
             self.event(Event::SnapshotInstalled { index: place.index });
             self.members_changed();
+            self.regain_trust();
         }
         self.send(from, Body::SnapshotReceived { transfer, offset: 0, done: true });
     }

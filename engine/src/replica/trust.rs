@@ -8,8 +8,8 @@
 //!           voted with those who begin, or a settled leader never heard of this member
 //! ┌───────┐ ────────────────────────────────────────────────────────────────► ┌───────┐
 //! │ Blank │                                                                     │ Sound │
-//! └───────┘                      its own state says that it was forgotten  ┌──► └───────┘
-//!     │      ┌──────┐ ─────────────────────────────────────────────────────┘       │
+//! └───────┘                   its own log says that it does not vote  ┌───────► └───────┘
+//!     │      ┌──────┐ ────────────────────────────────────────────────┘            │
 //!     └────► │ Lost │ ◄────────────────────────────────────────────────────────────┘
 //!            └──────┘   a settled leader knows a start, or an entry, that this disk does not
 //! ```
@@ -19,7 +19,9 @@
 //!   elect a leader without asking.
 //! - T2 A member that has lost its memory promises nothing, and says so. The leader takes away its vote, by a change of
 //!   the membership that does not need it, and gives it back when it has caught up ([`members`](super::members)).
-//! - T3 It promises again only when its own log holds that change: then it votes for nobody who lacks it.
+//! - T3 It promises again once the leader has heard of this very start that it forgot, has said that the member does not
+//!   vote, and the member's own log is as long as the leader's was then: so it holds the change that took the vote
+//!   away, and the member votes for nobody who lacks that.
 //! - T4 Whatever is not sound is blank after a restart: the vote that is saved with its term is
 //!   [`FORFEITED`](crate::raft::FORFEITED), and who finds that at its start is blank. It is replaced before the first
 //!   promise is made, because a promise waits for everything that was handed to the log before it.
@@ -33,8 +35,7 @@
 //! A disk that is set back within one life of its member is noticed only by a leader that still knows what the member
 //! acknowledged; a majority of disks that are wiped together, by nobody.
 
-use crate::config::Lives;
-use crate::peer::{Incarnation, Known};
+use crate::peer::{Incarnation, Settled};
 use crate::raft::Index;
 use crate::raft::message::Body;
 
@@ -52,19 +53,19 @@ pub(super) enum Trust {
 }
 
 impl Trust {
-    /// What a leader's word about this member makes of it, whose log ends at `last`.
+    /// What a leader's word about this member makes of it, whose log ends at `last`. `is_ours` says whether the start
+    /// that the leader knows was on this disk, and `is_now` whether it is the present one.
     #[must_use]
-    pub(super) fn hear(self, known: Known, lives: &Lives, last: Index) -> Self {
-        let Known::Settled { incarnation, acknowledged, .. } = known else { return self };
-        let is_ours = incarnation == lives.now || lives.before.contains(&incarnation);
-        let never_heard = incarnation == Incarnation::NONE;
+    pub(super) fn hear(self, word: Settled, is_ours: bool, is_now: bool, last: Index) -> Self {
+        let never_heard = word.incarnation == Incarnation::NONE;
         match self {
-            Self::Lost => Self::Lost,
-            Self::Blank if never_heard && acknowledged == Index(0) || is_ours => Self::Sound,
-            Self::Sound if (never_heard || is_ours) && acknowledged <= last => Self::Sound,
-            // Until it has caught up with what the others told.
-            Self::Vouched if (never_heard || is_ours) && acknowledged <= last => Self::Vouched,
-            Self::Blank | Self::Sound | Self::Vouched => Self::Lost,
+            // This disk has not even what was acknowledged to this leader.
+            _ if word.acknowledged > last => Self::Lost,
+            Self::Sound if never_heard || is_ours => Self::Sound,
+            Self::Blank if never_heard && word.acknowledged == Index(0) || is_ours => Self::Sound,
+            // Only who is sound makes itself known.
+            Self::Lost | Self::Vouched if is_now => Self::Sound,
+            Self::Sound | Self::Blank | Self::Lost | Self::Vouched => Self::Lost,
         }
     }
 
@@ -131,41 +132,33 @@ impl Trust {
 mod tests {
     use super::*;
 
-    fn lives(now: u64, before: &[u64]) -> Lives {
-        let before = before.iter().copied().map(Incarnation).collect();
-        Lives { now: Incarnation(now), before }
-    }
-
-    fn says(incarnation: u64, acknowledged: u64) -> Known {
-        let incarnation = Incarnation(incarnation);
-        Known::Settled { incarnation, acknowledged: Index(acknowledged), as_of: Index(0) }
-    }
-
     #[test]
     fn a_leaders_word_is_judged_by_a_table() {
         use Trust::{Blank, Lost, Sound, Vouched};
-        let lives = lives(7, &[5, 6]);
+        // Starts: 7 is the present one, 5 and 6 were before it on this disk, 8 was on another.
         let cases = [
-            (Sound, Known::Unsure, Sound),
-            (Sound, says(0, 10), Sound),
-            (Sound, says(7, 10), Sound),
-            (Sound, says(5, 10), Sound),
-            (Sound, says(8, 10), Lost),
-            (Sound, says(7, 11), Lost),
-            (Blank, Known::Unsure, Blank),
-            (Blank, says(0, 0), Sound),
-            (Blank, says(0, 3), Lost),
-            (Blank, says(7, 0), Sound),
-            (Blank, says(4, 0), Lost),
-            (Lost, says(0, 0), Lost),
-            (Lost, says(7, 0), Lost),
-            (Vouched, Known::Unsure, Vouched),
-            (Vouched, says(7, 10), Vouched),
-            (Vouched, says(7, 11), Lost),
-            (Vouched, says(8, 0), Lost),
+            (Sound, (0, 10), Sound),
+            (Sound, (7, 10), Sound),
+            (Sound, (5, 10), Sound),
+            (Sound, (8, 10), Lost),
+            (Sound, (7, 11), Lost),
+            (Blank, (0, 0), Sound),
+            (Blank, (0, 3), Lost),
+            (Blank, (5, 0), Sound),
+            (Blank, (5, 11), Lost),
+            (Blank, (8, 0), Lost),
+            (Lost, (0, 0), Lost),
+            (Lost, (5, 0), Lost),
+            (Lost, (7, 10), Sound),
+            (Lost, (7, 11), Lost),
+            (Vouched, (5, 0), Lost),
+            (Vouched, (7, 0), Sound),
         ];
-        for (trust, known, expected) in cases {
-            assert_eq!(trust.hear(known, &lives, Index(10)), expected, "{trust:?} hears {known:?}");
+        for (trust, (start, acknowledged), expected) in cases {
+            let (incarnation, acknowledged) = (Incarnation(start), Index(acknowledged));
+            let word = Settled { incarnation, acknowledged, ..Settled::default() };
+            let heard = trust.hear(word, (5..=7).contains(&start), start == 7, Index(10));
+            assert_eq!(heard, expected, "{trust:?} hears {word:?}");
         }
     }
 

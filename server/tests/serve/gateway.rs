@@ -258,7 +258,8 @@ async fn a_watch_is_lines(member: &mut Member) {
     let body = r#"{"create_request":{"key":"YQ==","start_revision":"1","prev_kv":true}}
         {"create_request":{"key":"YQ==","start_revision":"-1"}} {"unknown":{}}"#;
     let mut lines = Lines::open(member, "/v3/watch", "", body);
-    assert!(lines.head.contains("200 OK") && lines.head.contains("transfer-encoding: chunked"));
+    let head = lines.head.to_ascii_lowercase();
+    assert!(head.contains("200 ok") && head.contains("transfer-encoding: chunked"), "{head}");
     assert_eq!(lines.result(), r#"{"created":true}"#);
     let refused = r#"{"watch_id":"-1","created":true,"canceled":true,"cancel_reason":"etcdserver: mvcc: required revision has been compacted"}"#;
     let first = r#"{"events":[{"kv":{"key":"YQ==","create_revision":"2","mod_revision":"2","version":"1","value":"MQ=="}}]}"#;

@@ -143,7 +143,9 @@ async fn some_names_are_trusted<R: Runtime>() {
         PeerTls::new(&Tls { allowed_cns, ..one.clone() }, &CHOICE).unwrap()
     };
     assert_eq!(meet::<R>(&plain, "127.0.0.1", &wants(&["two"]), HERE).await.1, Ok(()));
-    let refused = "the certificate has none of the allowed names".to_owned();
+    let refused = "the certificate has none of the allowed names: compare the other member's certificate with \
+                   --peer-cert-allowed-cn and --peer-cert-allowed-hostname"
+        .to_owned();
     assert_eq!(meet::<R>(&plain, "127.0.0.1", &wants(&["x"]), HERE).await.1, Err(refused.clone()));
     assert_eq!(meet::<R>(&wants(&["x"]), "127.0.0.1", &plain, HERE).await.0, Err(refused));
     // One certificate to show, another to dial with.

@@ -93,7 +93,7 @@ fn simulate(seed: u64, ledger: &Shared) -> usize {
             log_memory_bytes: 1 << 20,
             installed: Rc::default(),
         };
-        member::run(place, life)
+        async move { member::run(place, life).await }
     });
     for client in 0..CLIENTS {
         sim.client(format!("client-{client}"), write(client, ledger.clone()));

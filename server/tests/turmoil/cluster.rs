@@ -99,7 +99,7 @@ fn simulate(seed: u64) -> (Ledger, Faults) {
                 log_memory_bytes: LOG_MEMORY_BYTES,
                 installed: Rc::clone(&installed),
             };
-            member::run(place, life)
+            async move { member::run(place, life).await }
         });
     }
     for client in 0..CLIENTS {
