@@ -22,10 +22,8 @@ fn requests(criterion: &mut Criterion) {
     ] {
         let message = Bytes::from(message);
         criterion.bench_function(&format!("requests decode and check a {name}"), |bencher| {
-            bencher.iter(|| {
-                let header = ResponseHeader::default();
-                unary::read(method, message.clone(), limits, header).expect("it is well-formed")
-            });
+            bencher
+                .iter(|| unary::read(method, message.clone(), limits).expect("it is well-formed"));
         });
     }
     let command = Command::Put(put(7));

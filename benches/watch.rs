@@ -31,7 +31,7 @@ impl World {
                 hub.open(stream);
             }
             let union = Some(RequestUnion::CreateRequest(watch(number)));
-            hub.request(Time::ZERO, stream, WatchRequest { request_union: union });
+            hub.request(Time::ZERO, stream, WatchRequest { request_union: union }, |_| Ok(()));
         }
         let mut world = Self { hub, state };
         world.drain();
@@ -103,7 +103,12 @@ fn catch_up(criterion: &mut Criterion) {
                     let stream = StreamId(u64::from(number) + 1);
                     world.hub.open(stream);
                     let union = Some(RequestUnion::CreateRequest(past(number)));
-                    world.hub.request(Time::ZERO, stream, WatchRequest { request_union: union });
+                    world.hub.request(
+                        Time::ZERO,
+                        stream,
+                        WatchRequest { request_union: union },
+                        |_| Ok(()),
+                    );
                 }
                 world
             },

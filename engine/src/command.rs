@@ -1,11 +1,12 @@
 //! What an entry of the log says: one change of the replicated state, and when it was proposed.
 //!
 //! ```text
-//! u8 tag │ varint cluster time in ms │ [u64 member │ u64 number] │ body
+//! u8 tag │ varint cluster time in ms │ [u64 member │ u64 number] │ [author] │ body
 //! ```
 //!
 //! The top bit of the tag says that a member which does not lead asked for it, under that number: that member answers
-//! its client when it applies the entry. All numbers of fixed width are little-endian.
+//! its client when it applies the entry. The bit below says on whose behalf it is done; without it, on nobody's. All
+//! numbers of fixed width are little-endian.
 //!
 //! The body of most commands is the client's own protobuf message. A command is complete: applying it needs
 //! the state and nothing else, so everything that a leader chose (an id, an effective TTL) is in it.
@@ -20,6 +21,8 @@ use crate::api::etcdserverpb::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
     PutRequest, TxnRequest,
 };
+use crate::api::request::act_of_alarm;
+use crate::auth::{self, Act, Assignment, Author};
 use crate::cluster::Change;
 use crate::convert::to_u64;
 use crate::ids::{LeaseId, MemberId};
@@ -48,17 +51,23 @@ pub enum Command {
     Alarm(AlarmRequest),
     /// Changes the members. Where it changes who votes, it stands behind the membership in an entry of its own kind.
     Members(Change),
+    /// Changes users or roles.
+    Auth(auth::Change),
+    /// Gives a user a token.
+    Authenticate(Assignment),
     /// Nothing but the time: leases must not stand still while nobody writes.
     Tick,
 }
 
 /// When a command was proposed, and by whom.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// The cluster's time.
     pub time: ClusterTime,
     /// Who asked the leader for it; `None`: the leader's own client, or nobody.
     pub origin: Option<Origin>,
+    /// On whose behalf.
+    pub author: Author,
 }
 
 /// A member that asked, and its number for what it asked.
@@ -72,7 +81,7 @@ pub struct Origin {
 
 impl From<ClusterTime> for Stamp {
     fn from(time: ClusterTime) -> Self {
-        Self { time, origin: None }
+        Self { time, ..Self::default() }
     }
 }
 
@@ -95,6 +104,8 @@ pub enum CommandKind {
     Alarm,
     /// The members may change.
     Members,
+    /// A token may be assigned.
+    Authenticate,
     /// Anything else.
     Other,
 }
@@ -117,8 +128,12 @@ const LEASE_EXPIRE: u8 = 8;
 const ALARM: u8 = 9;
 const TICK: u8 = 10;
 const MEMBERS: u8 = 11;
-/// Set in the tag if the command names who asked for it.
+const AUTH: u8 = 12;
+const AUTHENTICATE: u8 = 13;
+/// Set in the tag if the command names which member asked for it.
 const HAS_ORIGIN: u8 = 0x80;
+/// Set in the tag if it names on whose behalf.
+const HAS_AUTHOR: u8 = 0x40;
 
 impl Command {
     /// The command as the data of an entry.
@@ -146,14 +161,24 @@ impl Command {
                 start(MEMBERS, &mut out);
                 change.encode(&mut out);
             }
+            Self::Auth(change) => {
+                start(AUTH, &mut out);
+                change.encode(&mut out);
+            }
+            Self::Authenticate(assignment) => {
+                start(AUTHENTICATE, &mut out);
+                assignment.encode(&mut out);
+            }
             Self::Tick => start(TICK, &mut out),
         }
         Bytes::from(out)
     }
 
-    /// The same command with another stamp; `None` if these bytes do not begin like a command.
-    pub fn restamp(mut data: Bytes, stamp: Stamp) -> Option<Bytes> {
-        let (tag, _) = Stamp::decode(&mut data)?;
+    /// The same command, at another time and on another member's wish, but of the same author; `None` if these bytes do
+    /// not begin like a command.
+    pub fn restamp(mut data: Bytes, time: ClusterTime, origin: Option<Origin>) -> Option<Bytes> {
+        let (tag, Stamp { author, .. }) = Stamp::decode(&mut data)?;
+        let stamp = Stamp { time, origin, author };
         let mut out = Vec::with_capacity(data.len() + STAMP_BYTES_MAX);
         stamp.encode(tag, &mut out);
         out.extend_from_slice(&data);
@@ -165,7 +190,7 @@ impl Command {
     /// # Errors
     /// If it was written by a version that knows more commands, or is damaged.
     pub fn decode(mut data: Bytes) -> Result<(Stamp, Self), UnknownCommand> {
-        let unknown = UnknownCommand { tag: data.first().map(|tag| tag & !HAS_ORIGIN) };
+        let unknown = UnknownCommand { tag: data.first().map(|tag| tag & !FLAGS) };
         let (tag, stamp) = Stamp::decode(&mut data).ok_or(unknown)?;
         let command = match tag {
             PUT => PutRequest::decode(data).map(Self::Put),
@@ -184,6 +209,13 @@ impl Command {
             MEMBERS => {
                 return Ok((stamp, Self::Members(Change::decode(data).ok_or(unknown)?)));
             }
+            AUTH => {
+                return Ok((stamp, Self::Auth(auth::Change::decode(data).ok_or(unknown)?)));
+            }
+            AUTHENTICATE => {
+                let assignment = Assignment::decode(data).ok_or(unknown)?;
+                return Ok((stamp, Self::Authenticate(assignment)));
+            }
             TICK => return Ok((stamp, Self::Tick)),
             _ => return Err(unknown),
         };
@@ -199,13 +231,33 @@ impl Command {
             Self::LeaseExpire(leases) => CommandKind::LeaseExpire { leases: to_u64(leases.len()) },
             Self::Alarm(_) => CommandKind::Alarm,
             Self::Members(_) => CommandKind::Members,
+            Self::Authenticate(_) => CommandKind::Authenticate,
             Self::Put(_)
             | Self::DeleteRange(_)
             | Self::Txn(_)
             | Self::LeaseGrant(_)
             | Self::LeaseRevoke(_)
             | Self::LeaseRenew(_)
+            | Self::Auth(_)
             | Self::Tick => CommandKind::Other,
+        }
+    }
+
+    /// What it would do, for whoever permits.
+    pub fn act(&self) -> Act<'_> {
+        match self {
+            Self::Put(put) => Act::Put(put),
+            Self::DeleteRange(delete) => Act::DeleteRange(delete),
+            Self::Txn(txn) => Act::Txn(txn),
+            Self::Compact(_) | Self::Auth(_) => Act::Root,
+            Self::LeaseGrant(_) => Act::Known,
+            Self::LeaseRevoke(revoke) => Act::WriteLease(LeaseId(revoke.id)),
+            Self::Alarm(request) => act_of_alarm(request),
+            Self::Authenticate(_) => Act::OfMember,
+            // Clients' renewals were permitted before they were gathered, their wishes about members by the leader.
+            Self::LeaseRenew(_) | Self::LeaseExpire(_) | Self::Members(_) | Self::Tick => {
+                Act::Upkeep
+            }
         }
     }
 
@@ -226,6 +278,8 @@ impl Command {
             | Self::LeaseRevoke(_)
             | Self::Alarm(_)
             | Self::Members(_)
+            | Self::Auth(_)
+            | Self::Authenticate(_)
             | Self::Tick => 0,
         };
         body + 64
@@ -233,13 +287,17 @@ impl Command {
 }
 
 impl Stamp {
-    fn encode(self, tag: u8, out: &mut Vec<u8>) {
-        let flag = if self.origin.is_some() { HAS_ORIGIN } else { 0 };
-        out.push(tag | flag);
+    fn encode(&self, tag: u8, out: &mut Vec<u8>) {
+        let origin = if self.origin.is_some() { HAS_ORIGIN } else { 0 };
+        let author = if self.author.is_nobody() { 0 } else { HAS_AUTHOR };
+        out.push(tag | origin | author);
         encode_varint(self.time.0, out);
         if let Some(origin) = self.origin {
             out.extend_from_slice(&origin.member.0.to_le_bytes());
             out.extend_from_slice(&origin.number.to_le_bytes());
+        }
+        if !self.author.is_nobody() {
+            self.author.encode(out);
         }
     }
 
@@ -252,12 +310,15 @@ impl Stamp {
             let member = MemberId(data.try_get_u64_le().ok()?);
             origin = Some(Origin { member, number: data.try_get_u64_le().ok()? });
         }
-        Some((tag & !HAS_ORIGIN, Self { time, origin }))
+        let named = tag & HAS_AUTHOR != 0;
+        let author = if named { Author::decode(data)? } else { Author::Nobody };
+        Some((tag & !FLAGS, Self { time, origin, author }))
     }
 }
 
-/// What comes before the body, at most.
-const STAMP_BYTES_MAX: usize = 1 + 10 + 16;
+const FLAGS: u8 = HAS_ORIGIN | HAS_AUTHOR;
+/// What comes before the body, at most, beside the name of an author.
+const STAMP_BYTES_MAX: usize = 1 + 10 + 16 + 21;
 
 fn encode_message<M: Message>(
     tag: u8,
@@ -291,6 +352,7 @@ fn decode_leases(mut data: Bytes) -> Option<Vec<LeaseId>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::etcdserverpb::AuthRoleAddRequest;
 
     #[test]
     fn what_was_encoded_is_decoded() {
@@ -306,17 +368,38 @@ mod tests {
             Command::LeaseExpire(Vec::new()),
             Command::Alarm(AlarmRequest::default()),
             Command::Members(Change::Remove(MemberId(7))),
+            Command::Auth(auth::Change::Disable),
+            Command::Auth(auth::Change::RoleAdd(AuthRoleAddRequest { name: "r".into() })),
+            Command::Authenticate(Assignment { name: "u".into(), digest: [7; 32], checked: 300 }),
             Command::Tick,
         ];
         for command in commands {
             let data = command.encode(ClusterTime(1_000_000));
             assert_eq!(Command::time_of(&data), Some(ClusterTime(1_000_000)));
             let origin = Some(Origin { member: MemberId(3), number: u64::MAX });
-            let asked = Stamp { time: ClusterTime(7), origin };
-            let restamped = Command::restamp(data.clone(), asked).unwrap();
+            let restamped = Command::restamp(data.clone(), ClusterTime(7), origin).unwrap();
+            let asked = Stamp { time: ClusterTime(7), origin, author: Author::Nobody };
             assert_eq!(Command::time_of(&restamped), Some(ClusterTime(7)));
             assert_eq!(Command::decode(restamped), Ok((asked, command.clone())));
             assert_eq!(Command::decode(data), Ok((ClusterTime(1_000_000).into(), command)));
+        }
+    }
+
+    #[test]
+    fn whoever_passes_a_command_on_leaves_its_author_as_it_is() {
+        let user =
+            |name: &str, revision| Author::User(auth::Identity { name: name.into(), revision });
+        // A user without name or revision is not taken for a member.
+        for author in [Author::Nobody, Author::Member, user("ann", u64::MAX), user("", 0)] {
+            let stamp = Stamp { author: author.clone(), ..Stamp::default() };
+            let data = Command::Compact(CompactionRequest::default()).encode(stamp);
+            let origin = Some(Origin { member: MemberId(3), number: 9 });
+            let passed_on = Command::restamp(data, ClusterTime(5), origin).unwrap();
+            let (stamp, _) = Command::decode(passed_on.clone()).unwrap();
+            assert_eq!(stamp, Stamp { time: ClusterTime(5), origin, author });
+            for end in 0..passed_on.len() {
+                drop(Command::decode(passed_on.slice(..end)));
+            }
         }
     }
 

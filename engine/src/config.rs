@@ -109,6 +109,8 @@ pub struct Limits {
     pub watch_credit_bytes: usize,
     /// How often an idle watcher that wants it is told the revision.
     pub watch_progress_interval: Duration,
+    /// How long a simple token is good without being used.
+    pub token_ttl: Duration,
 }
 
 impl Default for Limits {
@@ -133,6 +135,7 @@ impl Default for Limits {
             watch_fragment_bytes: request_bytes_max + (512 << 10),
             watch_credit_bytes: 4 << 20,
             watch_progress_interval: Duration::from_secs(600),
+            token_ttl: Duration::from_secs(300),
         }
     }
 }

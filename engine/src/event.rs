@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 
 use crate::api::etcdserverpb::WatchRequest;
 use crate::api::{self, Error, Request, Response};
+use crate::auth::{Auth, Credential, Token};
 use crate::command::UnknownCommand;
+use crate::cow::CowTree;
 use crate::ids::{MemberId, RequestId, ShardId, StreamId};
 use crate::mvcc::View;
 use crate::peer::{Incarnation, Message};
@@ -24,8 +26,15 @@ pub enum Input {
     Request {
         /// How the answer will name it.
         id: RequestId,
+        /// Who it says it is.
+        credential: Credential,
         /// What it asks.
         request: Request,
+    },
+    /// A client has used a simple token, at a shard: its time begins anew.
+    TokenUsed {
+        /// The entry that assigned it.
+        index: u64,
     },
     /// A shard wants to read what is current; answered by [`Output::ReadIndex`].
     ReadIndex {
@@ -136,6 +145,10 @@ pub struct Publication {
     pub is_learner: bool,
     /// The version that all members have at least, as `X.Y`; empty until it was agreed on.
     pub cluster_version: Arc<str>,
+    /// Users and roles.
+    pub auth: Arc<Auth>,
+    /// The simple tokens that this member knows.
+    pub tokens: CowTree<Token>,
 }
 
 /// The answer to [`Input::ReadIndex`].
@@ -158,6 +171,8 @@ pub enum ShardInput {
     Request {
         /// How the answer will name it.
         id: RequestId,
+        /// Who it says it is.
+        credential: Credential,
         /// What it asks.
         request: Request,
     },
@@ -165,8 +180,8 @@ pub enum ShardInput {
     Published(Publication),
     /// The replica answers [`ShardOutput::ReadIndex`].
     ReadIndex(ReadIndexAnswer),
-    /// A client opened a watch stream.
-    WatchOpened(StreamId),
+    /// A client opened a watch stream, and says who it is.
+    WatchOpened(StreamId, Credential),
     /// A client says something on its watch stream.
     Watch {
         /// The stream.
@@ -194,6 +209,11 @@ pub enum ShardOutput {
         id: RequestId,
         /// The answer.
         result: Result<Response, Error>,
+    },
+    /// Tell the replica, by [`Input::TokenUsed`], that a token was used.
+    TokenUsed {
+        /// The entry that assigned it.
+        index: u64,
     },
     /// Ask the replica from where on reads are current.
     ReadIndex {

@@ -21,8 +21,8 @@
 //! # Reading order
 //!
 //! [`event`] names everything that goes in and comes out. [`replica`] routes it. Below lie the theories,
-//! one folder each: [`raft`] (agreement), [`wal`] (durability), [`mvcc`] (the key space), [`watch`] and
-//! [`lease`]. [`command`] says what a log entry means and [`state_machine`] does it. [`api`] is etcd's
+//! one folder each: [`raft`] (agreement), [`wal`] (durability), [`mvcc`] (the key space), [`watch`],
+//! [`lease`] and [`auth`]. [`command`] says what a log entry means and [`state_machine`] does it. [`api`] is etcd's
 //! wire vocabulary. [`storage`] is the trees on disk, which nothing stands on yet.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -30,6 +30,7 @@
 extern crate alloc;
 
 pub mod api;
+pub mod auth;
 pub mod auto_compact;
 pub mod cluster;
 pub mod command;

@@ -32,7 +32,10 @@ pub(crate) fn cost(request: &Request) -> u64 {
         | Request::HashKv(_)
         | Request::Snapshot
         | Request::Members(_)
-        | Request::MoveLeader(_) => 0,
+        | Request::MoveLeader(_)
+        | Request::Auth(_)
+        | Request::AuthQuery(_)
+        | Request::Authenticate(_) => 0,
     }
 }
 

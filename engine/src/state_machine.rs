@@ -15,8 +15,9 @@ use crate::api::etcdserverpb::{
     MemberUpdateResponse, PutRequest, TxnRequest,
 };
 use crate::api::{Error, KeyRange, Response};
+use crate::auth::{Answer, Auth};
 use crate::cluster::{Change, Cluster};
-use crate::command::Command;
+use crate::command::{Command, Stamp};
 use crate::convert::to_u64;
 use crate::ids::{LeaseId, MemberId};
 use crate::lease::{ClusterTime, Lease, Lessor};
@@ -41,6 +42,8 @@ pub struct StateMachine {
     pub time: ClusterTime,
     /// The members.
     pub cluster: Cluster,
+    /// Users and roles; shared with those who permit reads.
+    pub auth: Arc<Auth>,
     /// Stands for everything that was ever applied and what came of it: members with the same log and the same digest
     /// have the same state, but for damage that nothing has touched since.
     pub digest: u64,
@@ -67,9 +70,9 @@ pub enum Outcome {
 }
 
 impl StateMachine {
-    /// Applies a command that carries `time`.
-    pub fn apply(&mut self, time: ClusterTime, command: Command) -> Applied {
-        let applied = self.apply_command(time, command);
+    /// Applies a command that carries this stamp, if its author may do what it says.
+    pub fn apply(&mut self, stamp: impl Into<Stamp>, command: Command) -> Applied {
+        let applied = self.apply_command(&stamp.into(), command);
         self.note(&applied);
         applied
     }
@@ -99,7 +102,9 @@ impl StateMachine {
         let crc = u64::from(hasher.finalize());
         let revision = self.store.revision().cast_unsigned();
         let leases = to_u64(self.lessor.len());
-        for word in [crc, revision, leases, self.time.0] {
+        // Where users were never spoken of, digests are those of versions that knew none.
+        let auth = Some(self.auth.digest()).filter(|digest| *digest != 0);
+        for word in [crc, revision, leases, self.time.0].into_iter().chain(auth) {
             self.digest = Rng::new(self.digest ^ word).next_u64();
         }
     }
@@ -127,9 +132,13 @@ impl StateMachine {
         unchanged(Ok(response))
     }
 
-    fn apply_command(&mut self, time: ClusterTime, command: Command) -> Applied {
+    fn apply_command(&mut self, stamp: &Stamp, command: Command) -> Applied {
         // Two leaders' clocks may overlap: time stands still rather than going back.
-        self.time = self.time.max(time);
+        self.time = self.time.max(stamp.time);
+        // As in etcd, who may is asked before whether there is room.
+        if let Err(error) = self.auth.permit(&stamp.author, command.act(), Some(&self.lessor)) {
+            return unchanged(Err(error));
+        }
         if let Err(error) = self.alarms.admit(&command) {
             return Applied { outcome: Err(error), changes: Vec::new() };
         }
@@ -173,6 +182,15 @@ impl StateMachine {
             }
             Command::Alarm(request) => unchanged(Ok(Response::Alarm(self.alarms.apply(&request)))),
             Command::Members(change) => self.members(Some(change), None),
+            Command::Auth(change) => {
+                let changed = Arc::make_mut(&mut self.auth).change(&change);
+                unchanged(changed.map(|()| Response::Auth(Answer::Done(Default::default()))))
+            }
+            Command::Authenticate(assignment) => {
+                let admitted = self.auth.admit_token(&assignment.name, assignment.checked);
+                let answer = Answer::Authenticate(Default::default());
+                unchanged(admitted.map(|()| Response::Auth(answer)))
+            }
             Command::Tick => Applied { outcome: Ok(Outcome::Nothing), changes: Vec::new() },
         }
     }
@@ -255,6 +273,7 @@ impl StateMachine {
     /// If they do not.
     pub fn check(&self) {
         self.store.check();
+        self.auth.check();
         let everything = KeyRange::prefix(bytes::Bytes::new());
         let mut attached = 0;
         for record in self.store.current(&everything).filter(|record| record.lease().is_some()) {
@@ -385,9 +404,12 @@ impl Alarms {
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
             | Command::LeaseExpire(_) => true,
-            Command::LeaseRenew(_) | Command::Alarm(_) | Command::Members(_) | Command::Tick => {
-                false
-            }
+            Command::LeaseRenew(_)
+            | Command::Alarm(_)
+            | Command::Members(_)
+            | Command::Auth(_)
+            | Command::Authenticate(_)
+            | Command::Tick => false,
         };
         if writes && self.is_raised(AlarmKind::Corrupt) {
             return Err(Error::Corrupt);
@@ -402,6 +424,8 @@ impl Alarms {
             | Command::LeaseExpire(_)
             | Command::Alarm(_)
             | Command::Members(_)
+            | Command::Auth(_)
+            | Command::Authenticate(_)
             | Command::Tick => false,
         };
         if adds_data && self.is_raised(AlarmKind::NoSpace) {

@@ -10,6 +10,8 @@
 //! | [`tree_pages`] | trees on disk, and harm to their file | they are maps; harm is found, or nothing is amiss |
 //! | [`request_decode`] | a call | it is refused, or can be decoded again from the log |
 //! | [`txn_check`] | transactions | engine and model agree about them, before and after |
+//! | [`permissions`] | roles, and what their users ask for | engine and model agree who may what |
+//! | [`credentials`] | metadata of a call | it is a token, or none; never more |
 //! | [`frames`] | data of a stream | messages come out as a second parser finds them |
 //! | [`peer_frames`] | a connection between members | frames come out the same wherever it is cut, and are refused the same |
 //! | [`peer_message`] | what a member says | it is refused, or written down again as it was |
@@ -24,6 +26,7 @@ mod peers;
 mod requests;
 mod tree;
 mod txn;
+mod users;
 mod wal;
 
 pub use command_line::command_line;
@@ -32,6 +35,7 @@ pub use peers::{peer_frames, peer_message};
 pub use requests::request_decode;
 pub use tree::tree_pages;
 pub use txn::txn_check;
+pub use users::{credentials, permissions};
 pub use wal::{wal_bytes, wal_recovery};
 
 /// A target: its name, which its seeds' folder has, too, and what it does.
@@ -44,12 +48,14 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "wal_recovery", run: wal_recovery },
     Target { name: "wal_bytes", run: wal_bytes },
     Target { name: "tree_pages", run: tree_pages },
     Target { name: "request_decode", run: request_decode },
     Target { name: "txn_check", run: txn_check },
+    Target { name: "permissions", run: permissions },
+    Target { name: "credentials", run: credentials },
     Target { name: "frames", run: frames },
     Target { name: "peer_frames", run: peer_frames },
     Target { name: "peer_message", run: peer_message },

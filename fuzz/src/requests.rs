@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cairn_engine::api::Request;
-use cairn_engine::api::etcdserverpb::{ResponseHeader, WatchRequest};
+use cairn_engine::api::etcdserverpb::WatchRequest;
 use cairn_engine::command::Command;
 use cairn_engine::lease::ClusterTime;
 use cairn_server::grpc::method::METHODS;
@@ -22,9 +22,7 @@ pub fn request_decode(data: &[u8]) {
     unary::read_snapshot(message.clone()).ok();
     unary::decode::<WatchRequest>(message.clone()).ok();
 
-    let Ok(Asked::Engine(request)) =
-        unary::read(method, message, LIMITS, ResponseHeader::default())
-    else {
+    let Ok(Asked::Engine(request)) = unary::read(method, message, LIMITS) else {
         return;
     };
     let command = match request {
@@ -35,6 +33,8 @@ pub fn request_decode(data: &[u8]) {
         Request::LeaseGrant(request) => Command::LeaseGrant(request),
         Request::LeaseRevoke(request) => Command::LeaseRevoke(request),
         Request::Alarm(request) => Command::Alarm(request),
+        Request::Auth(change) => Command::Auth(change),
+        Request::Authenticate(assignment) => Command::Authenticate(assignment),
         // Nothing of these goes into the log as it is.
         Request::Range(_)
         | Request::RangeStream(_)
@@ -48,7 +48,8 @@ pub fn request_decode(data: &[u8]) {
         | Request::HashKv(_)
         | Request::Snapshot
         | Request::Members(_)
-        | Request::MoveLeader(_) => return,
+        | Request::MoveLeader(_)
+        | Request::AuthQuery(_) => return,
     };
     let time = ClusterTime(7);
     assert_eq!(Command::decode(command.encode(time)), Ok((time.into(), command)));

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use core::pin::Pin;
 use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use cairn_engine::peer::hello::PREFACE;
@@ -15,8 +16,8 @@ use cairn_io::runtime::{Connection as Io, Runtime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
-use crate::tls::Acceptor;
 use crate::tls::peer::PeerAcceptor;
+use crate::tls::{self, Acceptor};
 use crate::web::Door;
 use crate::{grpc, http1, peers};
 
@@ -50,7 +51,8 @@ impl Face {
 /// Serves a connection until it ends.
 pub async fn serve<R: Runtime>(server: Context<R>, io: Io, face: Face) {
     let _counted = server.count_connection();
-    let door = Door { serves_gateway: face != Face::Metrics, is_secure: false };
+    let serves_gateway = face != Face::Metrics;
+    let door = Door { serves_gateway, is_secure: false, common_name: None };
     speak(server, io, face, door).await;
 }
 
@@ -73,9 +75,15 @@ pub async fn serve_secured<R: Runtime>(
 ) {
     let _counted = server.count_connection();
     let remote_addr = from.map(|from| from.to_string()).unwrap_or_default();
+    let mut common_name = None;
     let secured = match secrecy {
         Secrecy::Clients(acceptor) => match server.unless_stopped(acceptor.accept::<R>(io)).await {
-            Some(Ok(secured)) => secured.io,
+            Some(Ok(secured)) => {
+                let named = secured.certificate.filter(|_| server.accounts().by_certificate());
+                let name = named.and_then(|shown| tls::names::common_name(&shown));
+                common_name = name.filter(|name| !name.is_empty()).map(Arc::from);
+                secured.io
+            }
             Some(Err(error)) => {
                 return tracing::warn!(
                     remote_addr,
@@ -100,7 +108,7 @@ pub async fn serve_secured<R: Runtime>(
             }
         }
     };
-    let door = Door { serves_gateway: face != Face::Metrics, is_secure: true };
+    let door = Door { serves_gateway: face != Face::Metrics, is_secure: true, common_name };
     speak(server, secured, face, door).await;
 }
 

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cairn_engine::MemberId;
 use cairn_engine::api::Code;
-use cairn_engine::api::etcdserverpb::ResponseHeader;
 
 use crate::config::MetricsLevel;
 use crate::config::gates::FeatureGates;
@@ -47,7 +46,7 @@ fn is_served(row: &Row) -> bool {
         return row.method != Method::HealthWatch;
     }
     let limits = unary::Limits { txn_ops_max: 1, message_bytes_max: 1 };
-    match unary::read(row.method, Bytes::new(), limits, ResponseHeader::default()) {
+    match unary::read(row.method, Bytes::new(), limits) {
         Ok(_) => true,
         Err(status) => status.code != Code::Unimplemented,
     }

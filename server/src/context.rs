@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cairn_engine::api::{Code, Error, Request, Response};
+use cairn_engine::auth::Credential;
 use cairn_engine::raft::RoleName;
 use cairn_io::driver::Handle;
 use cairn_io::pulse::Counters;
@@ -19,6 +20,7 @@ use prometheus::IntGauge;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 
+use crate::auth::Accounts;
 use crate::config::KeepAlive;
 use crate::config::duration::GoDuration;
 use crate::grpc::method::Method;
@@ -53,13 +55,17 @@ impl Limits {
 /// A core's server, shared by its connections.
 pub struct Context<R: Runtime> {
     inner: Rc<Inner>,
+    /// On behalf of whoever is served with this.
+    handle: Handle,
     /// Whether what is served with this ends when there was no leader for long.
     needs_leader: bool,
     runtime: PhantomData<R>,
 }
 
 struct Inner {
-    handle: Handle,
+    /// On behalf of the member itself.
+    own_handle: Handle,
+    accounts: Accounts,
     limits: Limits,
     web: web::Settings,
     metrics: Arc<Metrics>,
@@ -74,8 +80,9 @@ struct Inner {
 
 impl<R: Runtime> Clone for Context<R> {
     fn clone(&self) -> Self {
-        let Self { inner, needs_leader, runtime } = self;
-        Self { inner: Rc::clone(inner), needs_leader: *needs_leader, runtime: *runtime }
+        let Self { inner, handle, needs_leader, runtime } = self;
+        let (inner, handle) = (Rc::clone(inner), handle.clone());
+        Self { inner, handle, needs_leader: *needs_leader, runtime: *runtime }
     }
 }
 
@@ -89,7 +96,8 @@ impl<R: Runtime> Context<R> {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let inner = Inner {
-            handle,
+            own_handle: handle.on_behalf_of(Credential::Member),
+            accounts: Accounts::default(),
             limits,
             web: web::Settings::default(),
             metrics,
@@ -99,7 +107,17 @@ impl<R: Runtime> Context<R> {
             leaderless: watch::Sender::new(false),
             is_watched: Cell::new(false),
         };
-        Self { inner: Rc::new(inner), needs_leader: false, runtime: PhantomData }
+        Self { inner: Rc::new(inner), handle, needs_leader: false, runtime: PhantomData }
+    }
+
+    /// The same, with other accounts.
+    ///
+    /// # Panics
+    /// If it is shared already.
+    #[must_use]
+    pub fn with_accounts(mut self, accounts: Accounts) -> Self {
+        Rc::get_mut(&mut self.inner).expect("nobody has it yet").accounts = accounts;
+        self
     }
 
     /// The same, with other settings for HTTP.
@@ -117,9 +135,20 @@ impl<R: Runtime> Context<R> {
         &self.inner.web
     }
 
-    /// The way to the engine.
+    /// The way to the engine, on behalf of whoever is served: nobody, but for [`Context::for_call`].
     pub fn handle(&self) -> &Handle {
-        &self.inner.handle
+        &self.handle
+    }
+
+    /// The way to the engine for the member itself, which is permitted everything: for questions of its own, never for a
+    /// client's.
+    pub fn own_handle(&self) -> &Handle {
+        &self.inner.own_handle
+    }
+
+    /// How users are known.
+    pub fn accounts(&self) -> &Accounts {
+        &self.inner.accounts
     }
 
     /// The limits.
@@ -156,7 +185,9 @@ impl<R: Runtime> Context<R> {
     /// Sets the gauges that are read off the engine.
     pub async fn refresh_metrics(&self) {
         let metrics = self.metrics();
-        let Ok(Response::Status(answer)) = self.handle().ask(Request::Status).await else { return };
+        let Ok(Response::Status(answer)) = self.own_handle().ask(Request::Status).await else {
+            return;
+        };
         let status = answer.status;
         let set =
             |gauge: &IntGauge, number: u64| gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
@@ -169,6 +200,7 @@ impl<R: Runtime> Context<R> {
         metrics.db_bytes.iter().for_each(|gauge| set(gauge, status.bytes));
         metrics.revision.set(status.revision);
         metrics.compact_revision.set(status.compacted);
+        set(&metrics.auth_revision, self.own_handle().auth().revision());
         set(&metrics.keys, u64::try_from(status.keys).expect("64 bits"));
         let (limit, used) = (getrlimit(Resource::Nofile).current, descriptors());
         set(&metrics.descriptors[0], used);
@@ -220,9 +252,11 @@ impl<R: Runtime> Context<R> {
         .await
     }
 
-    /// The server for a call whose client said that it must have a leader (`hasleader`), or did not.
-    pub fn for_call(&self, needs_leader: bool) -> Self {
-        Self { needs_leader, ..self.clone() }
+    /// The server for a call whose client has shown `credential`, and said that it must have a leader (`hasleader`) or
+    /// did not.
+    pub fn for_call(&self, credential: Credential, needs_leader: bool) -> Self {
+        let handle = self.handle.on_behalf_of(credential);
+        Self { handle, needs_leader, ..self.clone() }
     }
 
     /// Waits until a stream should be cut, and says why: the process stops, or its client wants a leader and there

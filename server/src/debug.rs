@@ -17,7 +17,7 @@ use crate::{flags, version};
 
 /// `/debug/vars`: a JSON object.
 pub(crate) async fn variables<R: Runtime>(server: &Context<R>) -> Answer {
-    let handle = server.handle();
+    let handle = server.own_handle();
     let status = match handle.ask(Request::Status).await {
         Ok(Response::Status(answer)) => answer.status,
         Ok(_) => unreachable!("each question has its kind of answer"),

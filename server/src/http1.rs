@@ -38,7 +38,7 @@ pub async fn serve<R: Runtime>(server: Context<R>, io: Io, door: Door) {
     let work = Work::default();
     let io = Impatient { io, limit: Box::pin(R::sleep(LIFE_LIMIT)), work: work.clone() };
     let service = service_fn(|request: http::Request<Incoming>| {
-        let (server, work) = (server.clone(), work.clone());
+        let (server, door, work) = (server.clone(), door.clone(), work.clone());
         async move {
             let (head, body) = request.into_parts();
             let body = Box::pin(body.map_err(|_| Broken));
@@ -63,7 +63,7 @@ pub async fn serve<R: Runtime>(server: Context<R>, io: Io, door: Door) {
 }
 
 /// Answers what people, probes and scrapers ask.
-pub(crate) async fn answer<R: Runtime>(server: &Context<R>, door: Door, head: &Parts) -> Answer {
+pub(crate) async fn answer<R: Runtime>(server: &Context<R>, door: &Door, head: &Parts) -> Answer {
     let uri = &head.uri;
     let query = Query(uri.query().unwrap_or_default());
     let path = uri.path();
@@ -246,7 +246,7 @@ async fn read<R: Runtime>(server: &Context<R>, serializable: bool) -> Result<(),
         serializable,
         ..RangeRequest::default()
     };
-    server.handle().ask(Request::Range(range)).await.map(drop)
+    server.own_handle().ask(Request::Range(range)).await.map(drop)
 }
 
 pub(crate) fn text(status: StatusCode, body: &str) -> Answer {

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod context;

@@ -56,7 +56,7 @@ async fn answer<R: Runtime>(server: &Context<R>, request: &http::Request<Incomin
 /// The members as this one knows them, whether it is up to date or not.
 async fn members<R: Runtime>(server: &Context<R>) -> Answer {
     let request = Request::MemberList(MemberListRequest { linearizable: false });
-    let mut answer = match server.handle().ask(request).await {
+    let mut answer = match server.own_handle().ask(request).await {
         Ok(Response::MemberList(list)) => {
             let list: Vec<Value> = list.members.into_iter().map(to_json).collect();
             json(StatusCode::OK, format!("{}\n", Value::from(list)))

@@ -21,6 +21,7 @@ use cairn_io::signals::{self, Signal, Signals};
 use cairn_io::{clock, limits, lives};
 use tokio::sync::watch;
 
+use crate::auth::Accounts;
 use crate::config::cluster::ClusterState;
 use crate::config::{Config, RuntimeChoice};
 use crate::context::{Context, Limits};
@@ -107,6 +108,9 @@ fn start(config: &Config) -> Result<End, Failed> {
         tracing::debug!(limit = ?raised.limit, before = ?raised.before, now = ?raised.now, "raised a limit");
     }
     let selected = select_runtime(config.runtime)?;
+    let accounts =
+        Accounts::new(&config.auth_token, config.bcrypt_cost, config.client_tls.client_cert_auth)
+            .map_err(Failed::to("cannot make tokens for users"))?;
     let sockets = listeners::bind(config, peer_tls.as_ref())?;
     let files = Directory::new(directory.path(), config.wal_dir.as_deref());
     files.create().map_err(Failed::to("cannot make the data directory's folders"))?;
@@ -156,6 +160,7 @@ fn start(config: &Config) -> Result<End, Failed> {
         metrics,
         counters,
         peer_tls,
+        accounts,
         stopping,
     };
     let mut signals = Some((signals, Arc::new(stop)));
@@ -290,6 +295,7 @@ fn engine_config(
             watch_fragment_bytes: config.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES),
             watch_progress_interval: config.watch_progress_notify_interval,
             log_memory_bytes,
+            token_ttl: config.auth_token_ttl,
             ..defaults
         },
         version: version::ETCD_VERSION.to_owned(),
@@ -308,6 +314,7 @@ struct Member {
     config: Arc<Config>,
     identity: Identity,
     web: web::Settings,
+    accounts: Accounts,
     metrics: Arc<Metrics>,
     counters: Arc<Counters>,
     peer_tls: Option<PeerTls>,
@@ -364,7 +371,7 @@ impl Member {
     ) {
         let (stop, stopping) = watch::channel(false);
         let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters, stopping);
-        let server = server.with_web(self.web);
+        let server = server.with_web(self.web).with_accounts(self.accounts);
         for socket in sockets {
             R::spawn(listeners::listen(server.clone(), socket));
         }
@@ -445,7 +452,7 @@ async fn leave<R: Runtime>(
     };
     let handle = server.handle();
     if handle.leader().0 == handle.header().member_id {
-        let moved = handle.ask(Request::MoveLeader(MemberId::NONE));
+        let moved = server.own_handle().ask(Request::MoveLeader(MemberId::NONE));
         match server.within(server.limits().election_timeout, moved).await {
             Some(Ok(_)) if handle.leader().0 == handle.header().member_id => {
                 tracing::info!("skipped leadership transfer: nobody else can lead");

@@ -8,6 +8,7 @@ use core::cell::Cell;
 use core::pin::Pin;
 use core::task::{Context as TaskContext, Poll};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_io::runtime::Runtime;
@@ -41,12 +42,14 @@ impl Default for Settings {
 }
 
 /// Where a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Door {
     /// Whether the gateway is there too, or only probes and metrics.
     pub serves_gateway: bool,
     /// Whether it came through TLS.
     pub is_secure: bool,
+    /// The name in the client's certificate, if that says who it is.
+    pub common_name: Option<Arc<str>>,
 }
 
 /// What is read of a request's body.
@@ -149,12 +152,19 @@ pub(crate) async fn answer<R: Runtime>(
         whole(Bytes::new())
     } else {
         match gateway_path(&head) {
+            Some(_)
+                if door.common_name.is_some()
+                    && settings.gateway
+                    && server.handle().auth().is_enabled() =>
+            {
+                http1::text(StatusCode::BAD_REQUEST, IGNORED_NAME)
+            }
             Some(path) if door.serves_gateway && settings.gateway => {
                 gateway::answer(server, &path, &mut head, body, work).await
             }
             _ => {
                 let _busy = work.begin();
-                http1::answer(server, door, &head).await
+                http1::answer(server, &door, &head).await
             }
         }
     };
@@ -173,6 +183,10 @@ fn gateway_path(head: &Parts) -> Option<String> {
 
 const UNKNOWN_HOST: &str = "This member was asked under a name that it does not know.\n\n\
                             Use TLS, ask it under an allowed name, or allow the name with --host-whitelist.\n";
+
+/// Whoever relies on the name in its certificate shall not find out the hard way that the gateway does not look at it.
+const IGNORED_NAME: &str = "CommonName of client sending a request against gateway will be ignored and not used as \
+                            expected\n";
 
 /// The host that a request names, without its port.
 fn host(head: &Parts) -> &str {

@@ -26,8 +26,10 @@ use cairn_engine::api::etcdserverpb::{
 };
 use cairn_engine::api::mvccpb::event::EventType;
 use cairn_engine::api::mvccpb::{self, KeyValue};
+use cairn_engine::auth::Author;
 use cairn_engine::command::Command;
 
+pub mod auth;
 pub mod check;
 mod range;
 mod txn;
@@ -44,6 +46,8 @@ pub struct Model {
     leases: BTreeMap<i64, Lease>,
     /// Kind and member.
     alarms: BTreeSet<(i32, u64)>,
+    /// Users and roles.
+    auth: auth::Auth,
     /// The cluster's clock.
     time_ms: u64,
 }
@@ -99,6 +103,10 @@ pub enum Answer {
     Renewed(Vec<(i64, i64)>),
     /// The alarms concerned.
     Alarm(AlarmResponse),
+    /// Users or roles were changed.
+    Auth,
+    /// A token was assigned.
+    Token,
     /// Nobody waits for an answer.
     Nothing,
 }
@@ -129,6 +137,7 @@ impl Default for Model {
             events: Vec::new(),
             leases: BTreeMap::new(),
             alarms: BTreeSet::new(),
+            auth: auth::Auth::default(),
             time_ms: 0,
         }
     }
@@ -141,9 +150,22 @@ impl Model {
         time_ms: u64,
         command: &Command,
     ) -> (Result<Answer, Error>, Vec<Event>) {
+        self.apply_for(&Author::Nobody, time_ms, command)
+    }
+
+    /// The same, on somebody's behalf: refused if they may not.
+    pub fn apply_for(
+        &mut self,
+        author: &Author,
+        time_ms: u64,
+        command: &Command,
+    ) -> (Result<Answer, Error>, Vec<Event>) {
         self.time_ms = self.time_ms.max(time_ms);
         let events_before = self.events.len();
-        let answer = self.answer(command);
+        let keys_of = |lease| self.keys_of(lease);
+        let needs = auth::Needs::of(command, keys_of);
+        let permitted = self.auth.permit(author, &needs, keys_of);
+        let answer = permitted.and_then(|()| self.answer(command));
         (answer, self.events[events_before..].to_vec())
     }
 
@@ -183,6 +205,10 @@ impl Model {
             Command::Alarm(request) => Ok(Answer::Alarm(self.alarm(request))),
             // The model knows keys, not members.
             Command::Members(_) | Command::Tick => Ok(Answer::Nothing),
+            Command::Auth(change) => self.auth.change(change).map(|()| Answer::Auth),
+            Command::Authenticate(assignment) => {
+                self.auth.assign(assignment).map(|()| Answer::Token)
+            }
         }
     }
 
@@ -196,9 +222,12 @@ impl Model {
             | Command::LeaseGrant(_)
             | Command::LeaseRevoke(_)
             | Command::LeaseExpire(_) => true,
-            Command::LeaseRenew(_) | Command::Alarm(_) | Command::Members(_) | Command::Tick => {
-                false
-            }
+            Command::LeaseRenew(_)
+            | Command::Alarm(_)
+            | Command::Members(_)
+            | Command::Auth(_)
+            | Command::Authenticate(_)
+            | Command::Tick => false,
         };
         if changes_keys && self.is_raised(AlarmType::Corrupt) {
             return Err(Error::Corrupt);
@@ -213,6 +242,8 @@ impl Model {
             | Command::LeaseExpire(_)
             | Command::Alarm(_)
             | Command::Members(_)
+            | Command::Auth(_)
+            | Command::Authenticate(_)
             | Command::Tick => false,
         };
         if takes_space && self.is_raised(AlarmType::Nospace) {
@@ -236,6 +267,11 @@ impl Model {
     /// The time of the latest command.
     pub fn time_ms(&self) -> u64 {
         self.time_ms
+    }
+
+    /// Users and roles.
+    pub fn auth(&self) -> &auth::Auth {
+        &self.auth
     }
 
     /// The alarms that are raised: kind and member.

@@ -129,6 +129,8 @@ pub struct Work {
     pub leases: u64,
     /// The longest TTL, in seconds.
     pub ttl_max: u64,
+    /// How often somebody changes users and roles, among all requests: one in so many; zero: there are none.
+    pub auth_one_in: u64,
 }
 
 /// A kind of request.
@@ -173,6 +175,9 @@ impl Swarm {
         let random = &mut Random::new(seed, 10);
         let members = *random.pick(&[1, 1, 1, 1, 2, 3, 3, 3, 3, 3, 3, 5, 5, 5, 7, 3]);
         let election_timeout = Duration::from_millis(random.magnitude(100, 2000));
+        // Drawn apart, so that seeds from before there were users mean what they meant.
+        let users = &mut Random::new(seed, 13);
+        let auth_one_in = if users.chance(1, 3) { users.magnitude(2, 40) } else { 0 };
         let operates = members > 1 && random.chance(1, 2) || random.chance(1, 8);
         Self {
             members,
@@ -205,7 +210,7 @@ impl Swarm {
                 faults
             },
             drift_ppm_max: if random.chance(1, 2) { 0 } else { random.magnitude(10, 200_000) },
-            work: work(random),
+            work: Work { auth_one_in, ..work(random) },
         }
     }
 
@@ -273,6 +278,7 @@ fn limits(random: &mut Random, members: u64) -> Limits {
         watch_fragment_bytes: size(random, 200, 16 << 10),
         watch_credit_bytes: size(random, 100, 64 << 10),
         watch_progress_interval: Duration::from_millis(random.magnitude(100, 10_000)),
+        token_ttl: Duration::from_secs(20),
     }
 }
 
@@ -364,5 +370,6 @@ fn work(random: &mut Random) -> Work {
         reading_ns_max: if random.chance(1, 2) { 0 } else { random.magnitude(MILLI, 5 * SECOND) },
         leases: random.magnitude(1, 12),
         ttl_max: random.magnitude(2, 60),
+        auth_one_in: 0,
     }
 }

@@ -158,7 +158,8 @@ fn describe_answer(result: &Result<Response, Error>, out: &mut impl fmt::Write) 
             | Response::Status(_)
             | Response::Defragment(_)
             | Response::Hash(_)
-            | Response::HashKv(_)),
+            | Response::HashKv(_)
+            | Response::Auth(_)),
         ) => write!(out, "{response:?}"),
         Err(error) => write!(out, "{error:?}"),
     }

@@ -1,17 +1,24 @@
 //! What clients ask: any valid request, drawn field by field, near to what is.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cairn_engine::LeaseId;
 use cairn_engine::api::Request;
+use cairn_engine::api::authpb::Permission;
 use cairn_engine::api::check;
 use cairn_engine::api::etcdserverpb::alarm_request::AlarmAction;
 use cairn_engine::api::etcdserverpb::compare::{CompareTarget, TargetUnion};
 use cairn_engine::api::etcdserverpb::request_op::Request as Op;
 use cairn_engine::api::etcdserverpb::{
-    AlarmRequest, AlarmType, CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest,
+    AlarmRequest, AlarmType, AuthRoleAddRequest, AuthRoleDeleteRequest,
+    AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest, AuthUserAddRequest,
+    AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGrantRoleRequest,
+    AuthUserRevokeRoleRequest, CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest,
     LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, PutRequest, RangeRequest,
     RequestOp, TxnRequest, WatchCreateRequest,
 };
+use cairn_engine::auth::{Assignment, Change, Credential, TokenId};
 use cairn_engine::command::Command;
 
 use crate::model::Model;
@@ -26,6 +33,20 @@ pub struct Generator {
     values: u64,
     /// The shortest TTL that is granted.
     ttl_min: i64,
+    /// Draws who asks, and changes of users and roles.
+    people: Random,
+    /// Tokens that were assigned, and whose they are.
+    tokens: Vec<(TokenId, Arc<str>)>,
+    digests: u8,
+}
+
+/// Somebody who asks.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// What they show.
+    pub credential: Credential,
+    /// Who they are, if anybody.
+    pub user: Option<Arc<str>>,
 }
 
 /// Operations in a transaction at most, as etcd has it.
@@ -34,11 +55,135 @@ const OPS_MAX: usize = 128;
 impl Generator {
     /// Draws from a seed.
     pub fn new(work: Work, seed: u64, ttl_min: i64) -> Self {
-        Self { work, random: Random::new(seed, 11), values: 0, ttl_min }
+        let (random, people) = (Random::new(seed, 11), Random::new(seed, 12));
+        Self { work, random, values: 0, ttl_min, people, tokens: Vec::new(), digests: 0 }
+    }
+
+    /// Whether there are users.
+    fn has_users(&self) -> bool {
+        self.work.auth_one_in > 0
+    }
+
+    /// Who asks next.
+    pub fn client(&mut self, request: &Request, model: &Model) -> Client {
+        let nobody = Client { credential: Credential::None, user: None };
+        if !self.has_users() {
+            return nobody;
+        }
+        // The operator is a member's own, so that members can be changed whoever is root.
+        let is_members = matches!(
+            request,
+            Request::Authenticate(_) | Request::Members(_) | Request::MoveLeader(_)
+        );
+        if is_members {
+            return Client { credential: Credential::Member, user: None };
+        }
+        // Who changes users is root, mostly, or nothing would ever change.
+        let is_root = matches!(request, Request::Auth(_)) && self.people.chance(7, 8)
+            || self.people.chance(1, 6);
+        let name: Arc<str> = if is_root { "root".into() } else { self.user().into() };
+        let user = Some(Arc::clone(&name));
+        match self.people.below(8) {
+            0 if !is_root => nobody,
+            1 => {
+                let behind = self.people.below(3);
+                let revision = model.auth().revision().saturating_sub(behind);
+                Client { credential: Credential::Signed { name, revision }, user }
+            }
+            2 | 3 if !self.tokens.is_empty() => {
+                let (id, name) = self.people.pick(&self.tokens).clone();
+                let digest = if self.people.chance(1, 8) { [0; 32] } else { id.digest };
+                let credential = Credential::Token(TokenId { digest, ..id });
+                Client { credential, user: Some(name) }
+            }
+            _ => Client { credential: Credential::CommonName(name), user },
+        }
+    }
+
+    /// A token was assigned.
+    pub fn assigned(&mut self, assignment: &Assignment, index: u64) {
+        let id = TokenId { index, digest: assignment.digest };
+        self.tokens.push((id, Arc::clone(&assignment.name)));
+        if self.tokens.len() > TOKENS_MAX {
+            self.tokens.remove(0);
+        }
+    }
+
+    fn user(&mut self) -> &'static str {
+        self.people.pick::<&str>(&["root", "ann", "bob", "cid"])
+    }
+
+    fn role(&mut self) -> &'static str {
+        self.people.pick::<&str>(&["root", "r", "s"])
+    }
+
+    /// Some change of users or roles, or a login.
+    fn auth(&mut self, model: &Model) -> Request {
+        let (user, role) = (self.user().to_owned(), self.role().to_owned());
+        let auth = model.auth();
+        let change = match self.people.below(20) {
+            // What there must be before it can be enabled.
+            0 | 1 if !auth.is_enabled() => Change::UserAdd(user_add("root".to_owned())),
+            2 | 3 if !auth.is_enabled() => Change::UserGrantRole(AuthUserGrantRoleRequest {
+                user: "root".to_owned(),
+                role: "root".to_owned(),
+            }),
+            4..=6 => Change::Enable,
+            7 if self.people.chance(1, 3) => Change::Disable,
+            8 => Change::UserDelete(AuthUserDeleteRequest { name: user }),
+            9 => Change::UserRevokeRole(AuthUserRevokeRoleRequest { name: user, role }),
+            10 => Change::RoleDelete(AuthRoleDeleteRequest { role }),
+            11 => Change::RoleAdd(AuthRoleAddRequest { name: role }),
+            12 => Change::UserAdd(user_add(user)),
+            13 | 14 => Change::UserGrantRole(AuthUserGrantRoleRequest { user, role }),
+            15 => {
+                let hashed_password = format!("hash {}", self.people.below(9));
+                Change::UserChangePassword(AuthUserChangePasswordRequest {
+                    name: user,
+                    hashed_password,
+                    ..Default::default()
+                })
+            }
+            16 => {
+                let (key, range_end) = self.permitted_keys();
+                let request = AuthRoleRevokePermissionRequest { role, key, range_end };
+                Change::RoleRevokePermission(request)
+            }
+            17 | 18 => {
+                let (key, range_end) = self.permitted_keys();
+                let perm_type = i32::try_from(self.people.below(3)).expect("small");
+                let perm = Some(Permission { perm_type, key, range_end });
+                let request = AuthRoleGrantPermissionRequest { name: role, perm };
+                Change::RoleGrantPermission(request)
+            }
+            _ => {
+                self.digests = self.digests.wrapping_add(1);
+                let checked = auth.revision().saturating_sub(self.people.below(2));
+                let digest = [self.digests; 32];
+                return Request::Authenticate(Assignment { name: user.into(), digest, checked });
+            }
+        };
+        Request::Auth(change)
+    }
+
+    /// Intervals that touch, overlap and have no end.
+    fn permitted_keys(&mut self) -> (Bytes, Bytes) {
+        let (key, end): (&[u8], &[u8]) = *self.people.pick::<(&[u8], &[u8])>(&[
+            (&b"a/"[..], &b"a0"[..]),
+            (b"a", b"b"),
+            (b"b", b"bc"),
+            (b"bc", b"\0"),
+            (b"b/1", b""),
+            (b"\0", b"\0"),
+        ]);
+        (Bytes::from_static(key), Bytes::from_static(end))
     }
 
     /// The next request, near to what `model` is.
     pub fn request(&mut self, model: &Model) -> Request {
+        if self.has_users() && self.people.chance(1, self.work.auth_one_in) {
+            return self.auth(model);
+        }
         match pick(&mut self.random, &self.work.mixture) {
             Kind::Put => Request::Put(self.put()),
             Kind::Delete => Request::DeleteRange(self.delete()),
@@ -86,6 +231,8 @@ impl Generator {
             Request::LeaseRevoke(request) => Command::LeaseRevoke(request),
             Request::LeaseKeepAlive(id) => Command::LeaseRenew(vec![id]),
             Request::Alarm(request) => Command::Alarm(request),
+            Request::Auth(change) => Command::Auth(change),
+            Request::Authenticate(assignment) => Command::Authenticate(assignment),
             Request::Txn(_)
             | Request::Range(_)
             | Request::RangeStream(_)
@@ -98,7 +245,8 @@ impl Generator {
             | Request::HashKv(_)
             | Request::Snapshot
             | Request::Members(_)
-            | Request::MoveLeader(_) => return None,
+            | Request::MoveLeader(_)
+            | Request::AuthQuery(_) => return None,
         })
     }
 
@@ -287,6 +435,13 @@ impl Generator {
         TxnRequest { compare, success: branch(), failure: branch() }
     }
 }
+
+fn user_add(name: String) -> AuthUserAddRequest {
+    AuthUserAddRequest { name, hashed_password: "hash".to_owned(), ..Default::default() }
+}
+
+/// Tokens that clients remember.
+const TOKENS_MAX: usize = 16;
 
 /// How often a transaction is drawn before something simpler is asked.
 const DRAWS_MAX: u64 = 10;

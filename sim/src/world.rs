@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use cairn_engine::api::{Error, Request, Response, Route};
+use cairn_engine::auth::Credential;
 use cairn_engine::config::Lives;
 use cairn_engine::event::{Event, Halt, Publication, ReadIndexAnswer};
 use cairn_engine::mvcc::View;
@@ -442,12 +443,26 @@ impl World {
 
     /// Sends a client's request to a core of a running member.
     pub fn request(&mut self, member: MemberId, shard: ShardId, id: RequestId, request: Request) {
+        self.request_as(Credential::None, (member, shard), id, request);
+    }
+
+    /// The same, from a client that shows something of itself.
+    pub fn request_as(
+        &mut self,
+        credential: Credential,
+        (member, shard): (MemberId, ShardId),
+        id: RequestId,
+        request: Request,
+    ) {
         let life = self.life(member);
         match request.route() {
             Route::Shard => {
-                self.hop_to_shard(life, shard, shard, ShardInput::Request { id, request });
+                let input = ShardInput::Request { id, credential, request };
+                self.hop_to_shard(life, shard, shard, input);
             }
-            Route::Replica => self.hop_to_replica(life, shard, Input::Request { id, request }),
+            Route::Replica => {
+                self.hop_to_replica(life, shard, Input::Request { id, credential, request });
+            }
         }
     }
 
@@ -657,6 +672,9 @@ impl World {
             match output {
                 ShardOutput::Reply { id, result } => {
                     self.observed.push_back(Observation::Reply { member: life.member, id, result });
+                }
+                ShardOutput::TokenUsed { index } => {
+                    self.hop_to_replica(life, shard, Input::TokenUsed { index });
                 }
                 ShardOutput::ReadIndex { token } => {
                     self.hop_to_replica(life, shard, Input::ReadIndex { shard, token });

@@ -123,3 +123,9 @@ fn seed_10_a_start_that_was_forgotten_again_is_published_again() {
 fn seed_1121_what_was_before_the_news_does_not_answer_it() {
     check(1121);
 }
+
+/// A wrong accusation: of two equal requests at different members the first answer was traced to the other's entry.
+#[test]
+fn seed_1507_what_a_leader_proposed_for_its_own_client_is_nobody_elses() {
+    check(1507);
+}

@@ -13,6 +13,7 @@ use crate::api::etcdserverpb::{
     MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse,
     PutResponse, ResponseHeader, StatusResponse, TxnResponse,
 };
+use crate::auth::Answer;
 use crate::convert::to_u64;
 use crate::mvcc::RangeResult;
 use crate::range_stream::RangeStream;
@@ -68,6 +69,8 @@ pub enum Response {
     HashKv(HashKvResponse),
     /// A copy of everything, to be fetched in parts.
     Snapshot(Box<EtcdSnapshot>),
+    /// About users and roles.
+    Auth(Answer),
 }
 
 /// How a member is.
@@ -112,6 +115,7 @@ impl Response {
             Self::Status(answer) => &mut answer.response.header,
             Self::Hash(response) => &mut response.header,
             Self::HashKv(response) => &mut response.header,
+            Self::Auth(answer) => return answer.header_mut(),
             // These carry none, as in etcd.
             Self::Defragment(_) | Self::Snapshot(_) | Self::MoveLeader(_) => return None,
         };
@@ -125,6 +129,8 @@ impl Response {
     pub fn encoded_len(&self) -> usize {
         if let Self::Range(answer) = self {
             answer.encoded_len()
+        } else if let Self::Auth(answer) = self {
+            answer.encoded_len()
         } else {
             self.message().wire_len()
         }
@@ -136,6 +142,8 @@ impl Response {
     /// If the answer is one to be fetched in parts.
     pub fn encode(&self, out: &mut Vec<u8>) {
         if let Self::Range(answer) = self {
+            answer.encode(out);
+        } else if let Self::Auth(answer) = self {
             answer.encode(out);
         } else {
             self.message().append_to(out);
@@ -165,6 +173,7 @@ impl Response {
             Self::Hash(response) => response,
             Self::HashKv(response) => response,
             Self::Range(_) => unreachable!("ranges are encoded from their records"),
+            Self::Auth(_) => unreachable!("answers encode themselves"),
             Self::RangeStream(_) | Self::Snapshot(_) => panic!("fetched in parts"),
         }
     }

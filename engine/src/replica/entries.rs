@@ -1,18 +1,21 @@
 //! The way of an entry: to the medium, to peers, into the state, and to whoever waited for it.
 
+use alloc::string::ToString as _;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Replica;
 use super::proposals::Waiter;
 use crate::api::etcdserverpb::LeaseKeepAliveResponse;
 use crate::api::{Error, Response};
+use crate::auth::{Answer, Assignment, TokenId};
 use crate::command::{Command, CommandKind, Origin, Stamp, UnknownCommand};
 use crate::event::{Event, Halt};
 use crate::ids::LeaseId;
 use crate::lease::keeper::Renewals;
 use crate::raft::membership::Membership;
 use crate::raft::message::LogEnd;
-use crate::raft::{Entry, EntryKind};
+use crate::raft::{Entry, EntryKind, Index};
 use crate::state_machine::{Applied, Outcome};
 
 impl Replica {
@@ -95,7 +98,7 @@ impl Replica {
             }
             CommandKind::Alarm => self.event(Event::Alarms(self.state.alarms.clone())),
             CommandKind::Members => self.members_changed(),
-            CommandKind::Compact { .. } | CommandKind::Other => {}
+            CommandKind::Compact { .. } | CommandKind::Authenticate | CommandKind::Other => {}
         }
         let waiter = match stamp.origin {
             Some(Origin { member, number }) if member == self.config.id => {
@@ -125,7 +128,15 @@ impl Replica {
             EntryKind::Command => {
                 let (stamp, command) = Command::decode(entry.data).map_err(newer)?;
                 let kind = command.kind();
-                Ok(Some((stamp, kind, self.state.apply(stamp.time, command))))
+                let mut assignment = None;
+                if let Command::Authenticate(assigned) = &command {
+                    assignment = Some(assigned.clone());
+                }
+                let mut applied = self.state.apply(stamp.clone(), command);
+                if let Some(assignment) = assignment {
+                    self.assign_token(index, &assignment, &mut applied);
+                }
+                Ok(Some((stamp, kind, applied)))
             }
             EntryKind::Membership => {
                 let unknown = UnknownCommand { tag: None };
@@ -141,6 +152,24 @@ impl Replica {
                 Ok(Some((stamp, CommandKind::Members, applied)))
             }
         }
+    }
+
+    /// Notes a token that an entry has assigned, and puts its number into the answer. Those from before this member
+    /// started are not taken up again: nobody knows any more for how long they were not used.
+    fn assign_token(&mut self, index: Index, assignment: &Assignment, applied: &mut Applied) {
+        let Ok(Outcome::Response(Response::Auth(Answer::Authenticate(answer)))) =
+            &mut applied.outcome
+        else {
+            return;
+        };
+        answer.token = index.0.to_string();
+        if index <= self.started_at {
+            return;
+        }
+        let Assignment { name, digest, .. } = assignment;
+        let id = TokenId { index: index.0, digest: *digest };
+        let (ttl, made) = (self.config.limits.token_ttl, self.state.auth.revision());
+        self.tokens.assign(self.now, ttl, (id, Arc::clone(name)), made);
     }
 
     /// Remembers what the state was after the entry that was applied last, if there is anybody to compare with.

@@ -10,6 +10,7 @@ use crate::api::etcdserverpb::{
 };
 use crate::api::response::StatusAnswer;
 use crate::api::{Error, Request, Response};
+use crate::auth::Author;
 use crate::ids::{LeaseId, MemberId};
 use crate::lease::ClusterTime;
 use crate::mvcc::View;
@@ -85,13 +86,16 @@ impl Replica {
         &self.raft
     }
 
-    /// Answers from what the member knows; the cluster's time is `time` at least.
+    /// Answers from what the member knows, if `author` may know that; the cluster's time is `time` at least.
     pub(super) fn answer_locally(
         &self,
+        author: &Author,
         request: &Request,
         time: ClusterTime,
     ) -> Result<Response, Error> {
+        self.permit(author, request.act())?;
         match request {
+            Request::AuthQuery(query) => self.state.auth.answer(query).map(Response::Auth),
             Request::LeaseTimeToLive(request) => Ok(self.time_to_live(request, time)),
             Request::LeaseLeases => {
                 let status = |lease: &crate::lease::Lease| LeaseStatus { id: lease.id.0 };
@@ -141,7 +145,9 @@ impl Replica {
             | Request::LeaseKeepAlive(_)
             | Request::Alarm(_)
             | Request::Members(_)
-            | Request::MoveLeader(_) => unreachable!("not answered from local knowledge"),
+            | Request::MoveLeader(_)
+            | Request::Auth(_)
+            | Request::Authenticate(_) => unreachable!("not answered from local knowledge"),
         }
     }
 
@@ -157,6 +163,7 @@ impl Replica {
             leases: self.state.lessor.leases(),
             time: self.keeper.time(self.now, self.state.time),
             alarms: self.state.alarms.clone(),
+            auth: alloc::sync::Arc::clone(&self.state.auth),
         }
     }
 
@@ -217,7 +224,7 @@ impl Replica {
 pub(super) fn needs_read_index(request: &Request) -> bool {
     match request {
         Request::MemberList(request) => request.linearizable,
-        Request::LeaseTimeToLive(_) => true,
+        Request::LeaseTimeToLive(_) | Request::AuthQuery(_) => true,
         Request::LeaseLeases
         | Request::Status
         | Request::Defragment
@@ -235,7 +242,9 @@ pub(super) fn needs_read_index(request: &Request) -> bool {
         | Request::LeaseKeepAlive(_)
         | Request::Alarm(_)
         | Request::Members(_)
-        | Request::MoveLeader(_) => false,
+        | Request::MoveLeader(_)
+        | Request::Auth(_)
+        | Request::Authenticate(_) => false,
     }
 }
 
@@ -249,7 +258,8 @@ pub(super) fn is_local(request: &Request) -> bool {
         | Request::Defragment
         | Request::Hash
         | Request::HashKv(_)
-        | Request::Snapshot => true,
+        | Request::Snapshot
+        | Request::AuthQuery(_) => true,
         Request::Range(_)
         | Request::RangeStream(_)
         | Request::Put(_)
@@ -261,7 +271,9 @@ pub(super) fn is_local(request: &Request) -> bool {
         | Request::LeaseKeepAlive(_)
         | Request::Alarm(_)
         | Request::Members(_)
-        | Request::MoveLeader(_) => false,
+        | Request::MoveLeader(_)
+        | Request::Auth(_)
+        | Request::Authenticate(_) => false,
     }
 }
 

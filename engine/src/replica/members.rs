@@ -8,6 +8,7 @@ use super::proposals::Waiter;
 use super::trust::Trust;
 use super::{Ask, Replica};
 use crate::api::{Error, Response};
+use crate::auth::{Act, Author};
 use crate::cluster::{Change, Circumstances, Record, Wish};
 use crate::command::{Command, Origin, Stamp};
 use crate::event::{Event, Output, Peer};
@@ -102,8 +103,16 @@ impl Members {
 }
 
 impl Replica {
+    /// Takes a wish, at a leader, if its author may have it.
+    pub(super) fn wish_of(&mut self, author: &Author, wish: Wish, asker: Asker) {
+        match self.permit(author, Act::Root) {
+            Ok(()) => self.wish(wish, asker),
+            Err(error) => self.refuse_wish(asker, error),
+        }
+    }
+
     /// Takes a wish, at a leader, for when its turn comes.
-    pub(super) fn wish(&mut self, wish: Wish, asker: Asker) {
+    fn wish(&mut self, wish: Wish, asker: Asker) {
         if self.members.wishes.len() >= WISHES_MAX {
             return self.refuse_wish(asker, Error::RequestTooManyRequests);
         }
@@ -155,7 +164,7 @@ impl Replica {
             Asker::Peer(origin) => (Some(origin), Waiter::Nobody),
         };
         let command = Command::Members(change);
-        let stamp = Stamp { time: self.keeper.stamp(self.now), origin };
+        let stamp = Stamp { time: self.keeper.stamp(self.now), origin, author: Author::Nobody };
         match membership {
             Some(membership) => self.change_membership(&membership, &command, stamp, waiter),
             None => self.propose_bytes(command.encode(stamp), waiter),
@@ -213,7 +222,8 @@ impl Replica {
             return;
         }
         self.members.published = Some(self.now);
-        self.dispatch(Ask::Command(Command::Members(Change::Publish(record))), Waiter::Nobody);
+        let command = Command::Members(Change::Publish(record));
+        self.dispatch(Ask::Command(command), Author::Nobody, Waiter::Nobody);
     }
 
     /// Whether the cluster does not know this start of the member, and may.
@@ -242,7 +252,8 @@ impl Replica {
         let Some((major, minor)) = lowest else { return };
         let version = alloc::format!("{major}.{minor}");
         if version != self.state.cluster.version() {
-            self.propose(&Command::Members(Change::Version(version)), Waiter::Nobody);
+            let command = Command::Members(Change::Version(version));
+            self.propose(&command, Author::Nobody, Waiter::Nobody);
         }
     }
 

@@ -16,6 +16,7 @@
 //! | requests, entries | the way of what clients ask, and of an entry |
 //! | proposals, forward | who waits for which entry: at the leader, and at a member that passed something on |
 //! | reads | who waits for a read index |
+//! | clients | who asks, and what waits until that can be told |
 //! | members | changes of the members, and who this one is |
 //! | trust | whether this member may promise anything |
 //! | vouch | what it may promise on the word of the others |
@@ -31,6 +32,7 @@ use alloc::vec::Vec;
 
 use crate::api::Response;
 use crate::api::etcdserverpb::CompactionResponse;
+use crate::auth::{Author, Tokens};
 use crate::auto_compact::AutoCompactor;
 use crate::cluster::{Cluster, Record, Wish};
 use crate::command::Command;
@@ -52,6 +54,7 @@ use crate::time::Time;
 use crate::wal::Writer;
 use crate::wal::writer::{self, Barrier};
 
+mod clients;
 mod compactor;
 mod digests;
 mod entries;
@@ -68,6 +71,7 @@ mod snapshotter;
 mod trust;
 mod vouch;
 
+use clients::Parked;
 use compactor::Compactor;
 use digests::Digests;
 use forward::{Forwards, Gate};
@@ -100,6 +104,10 @@ pub struct Replica {
     gate: Gate,
     reads: Reads,
     keeper: Keeper,
+    tokens: Tokens,
+    /// The end of the log when this member started: tokens that were assigned up to there are good no more.
+    started_at: Index,
+    parked: VecDeque<Parked>,
     members: Members,
     trust: Trust,
     vouchers: Vouchers,
@@ -226,6 +234,9 @@ impl Replica {
             gate: Gate::default(),
             reads: Reads::new(timeout),
             keeper: Keeper::default(),
+            tokens: Tokens::default(),
+            started_at: last.0,
+            parked: VecDeque::new(),
             members: Members::default(),
             trust: if blank && !alone { Trust::Blank } else { Trust::Sound },
             vouchers: Vouchers::default(),
@@ -267,7 +278,12 @@ impl Replica {
         self.now = now;
         match input {
             Input::Wake => {}
-            Input::Request { id, request } => self.request(id, request),
+            Input::Request { id, credential, request } => {
+                self.take_request(id, credential, request);
+            }
+            Input::TokenUsed { index } => {
+                self.tokens.used(now, self.config.limits.token_ttl, index);
+            }
             Input::ReadIndex { shard, token } => {
                 self.reads.push(now, reads::Asker::Shard(shard, token));
             }
@@ -304,6 +320,7 @@ impl Replica {
             self.reads.deadline(),
             self.retry_deadline(),
             self.members.deadline(),
+            self.parked.front().map(|parked| parked.deadline),
             self.publish_deadline(),
             self.farewell,
             self.sender.deadline(&self.config.limits),
@@ -345,7 +362,7 @@ impl Replica {
             self.raft.flush(self.now);
             self.save();
             self.route_messages();
-            let progressed = self.release_promises() | self.apply_committed();
+            let progressed = self.release_promises() | self.apply_committed() | self.unpark();
             self.answer_reads();
             if !progressed {
                 break;
@@ -361,7 +378,7 @@ impl Replica {
         self.watch_disk();
         let swept = self.sweep();
         let standing = self.standing();
-        if swept || standing != self.published {
+        if swept || standing != self.published || self.tokens.is_changed() {
             self.publish(standing);
         }
         // Behind the publication: who reads after the answer to its write finds what it wrote, and the view that
@@ -387,7 +404,8 @@ impl Replica {
         self.gate.forget();
         self.sender.keep_only(|_| false);
         for (wish, id) in self.members.stop_leading() {
-            self.dispatch(Ask::Wish(wish), Waiter::Client(id));
+            // It was permitted when it was taken.
+            self.dispatch(Ask::Wish(wish), Author::Member, Waiter::Client(id));
         }
         if leads {
             self.next_digest = self.now;
@@ -503,7 +521,10 @@ impl Replica {
             alarms: self.state.alarms.clone(),
             is_learner: cluster.membership().is_learner(self.config.id),
             cluster_version: Arc::clone(&self.cluster_version),
+            auth: Arc::clone(&self.state.auth),
+            tokens: self.tokens.tokens().clone(),
         };
+        self.tokens.take_changed();
         self.outputs.push_back(Output::Publish(publication));
         if has_new_version {
             self.event(Event::ClusterVersion(String::from(&*self.cluster_version)));

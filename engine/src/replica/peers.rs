@@ -15,8 +15,9 @@ use super::trust::Trust;
 use super::{Replica, WISH};
 use crate::api::Error;
 use crate::api::etcdserverpb::AlarmRequest;
+use crate::auth::Author;
 use crate::cluster::Wish;
-use crate::command::{Command, Origin, Stamp};
+use crate::command::{Command, Origin};
 use crate::event::{Event, Halt, Output};
 use crate::ids::MemberId;
 use crate::peer::{Body, Incarnation, Known, Message, Proposal, Settled, SnapshotPart, Vouch};
@@ -263,10 +264,10 @@ impl Replica {
                 let error = Error::RequestTooManyRequests;
                 self.send(from, Body::Refused { number, error });
             } else if command.first() == Some(&WISH) {
-                if let Some(wish) = Wish::decode(command.slice(1..))
+                if let Some((author, wish)) = decode_wish(&command)
                     && self.gate.admit(from, life, number)
                 {
-                    self.wish(wish, Asker::Peer(origin));
+                    self.wish_of(&author, wish, Asker::Peer(origin));
                 }
             } else if let Some(data) = self.restamp(command, origin)
                 && self.gate.admit(from, life, number)
@@ -280,7 +281,7 @@ impl Replica {
     fn restamp(&mut self, command: Bytes, origin: Origin) -> Option<Bytes> {
         Command::decode(command.clone()).ok()?;
         let time = self.keeper.stamp(self.now);
-        Command::restamp(command, Stamp { time, origin: Some(origin) })
+        Command::restamp(command, time, Some(origin))
     }
 
     /// Passes on to the leader what waits for one; or, if this member has come to lead, proposes it.
@@ -303,13 +304,13 @@ impl Replica {
 
     fn propose_forwarded(&mut self, command: Bytes, waiter: Waiter) {
         if command.first() == Some(&WISH) {
-            if let (Some(wish), Waiter::Client(id)) = (Wish::decode(command.slice(1..)), waiter) {
-                self.wish(wish, Asker::Client(id));
+            if let (Some((author, wish)), Waiter::Client(id)) = (decode_wish(&command), waiter) {
+                self.wish_of(&author, wish, Asker::Client(id));
             }
             return;
         }
-        let stamp = self.keeper.stamp(self.now).into();
-        let data = Command::restamp(command, stamp).expect("this member encoded it");
+        let time = self.keeper.stamp(self.now);
+        let data = Command::restamp(command, time, None).expect("this member encoded it");
         self.propose_bytes(data, waiter);
     }
 
@@ -385,7 +386,8 @@ impl Replica {
             }
             self.event(Event::Diverged { member, index });
             let alarm: AlarmRequest = super::maintenance::activate(AlarmKind::Corrupt, member);
-            self.dispatch(super::Ask::Command(Command::Alarm(alarm)), Waiter::Nobody);
+            let ask = super::Ask::Command(Command::Alarm(alarm));
+            self.dispatch(ask, Author::Member, Waiter::Nobody);
         }
     }
 
@@ -499,4 +501,11 @@ impl Replica {
         let since = self.wal.in_flight_since()?;
         Some(self.stalled.unwrap_or(since) + self.config.election_timeout)
     }
+}
+
+/// A wish that was passed on, and whose it is.
+fn decode_wish(bytes: &Bytes) -> Option<(Author, Wish)> {
+    let mut rest = bytes.slice(1..);
+    let author = Author::decode(&mut rest)?;
+    Some((author, Wish::decode(rest)?))
 }

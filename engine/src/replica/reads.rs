@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::api::{Error, Request};
+use crate::auth::Author;
 use crate::event::ReadIndexAnswer;
 use crate::ids::{MemberId, RequestId, ShardId};
 use crate::lease::ClusterTime;
@@ -26,7 +27,18 @@ pub(super) enum Asker {
     /// A peer, and its own name for its question.
     Peer(MemberId, u64),
     /// A client, by way of this replica.
-    Client(RequestId, Request),
+    Client(RequestId, Author, Request),
+}
+
+/// A request that can be answered once the state includes an index.
+#[derive(Debug)]
+pub(super) struct Held {
+    index: Index,
+    /// The cluster's time is at least this.
+    pub(super) time: ClusterTime,
+    pub(super) id: RequestId,
+    pub(super) author: Author,
+    pub(super) request: Request,
 }
 
 #[derive(Debug)]
@@ -52,8 +64,7 @@ enum Asked {
 pub(super) enum Answered {
     Shard(ReadIndexAnswer),
     Peer(MemberId, u64, Index),
-    /// The request can be answered once the state includes the index; the cluster's time is at least this.
-    Client(RequestId, Request, Index, ClusterTime),
+    Client(Held),
 }
 
 /// The questions under way, oldest first.
@@ -63,7 +74,7 @@ pub(super) struct Reads {
     waiting: VecDeque<Waiting>,
     last_token: u64,
     /// Requests that wait until the state includes an index.
-    held: VecDeque<(Index, ClusterTime, RequestId, Request)>,
+    held: VecDeque<Held>,
 }
 
 impl Reads {
@@ -133,25 +144,19 @@ impl Reads {
     }
 
     /// Keeps a request until the state includes what it must see.
-    pub(super) fn hold(
-        &mut self,
-        id: RequestId,
-        request: Request,
-        index: Index,
-        time: ClusterTime,
-    ) {
-        self.held.push_back((index, time, id, request));
+    pub(super) fn hold(&mut self, held: Held) {
+        self.held.push_back(held);
     }
 
     /// The requests that can be answered, now that the state includes `applied`.
-    pub(super) fn release(&mut self, applied: Index) -> Vec<(RequestId, Request, ClusterTime)> {
+    pub(super) fn release(&mut self, applied: Index) -> VecDeque<Held> {
         if self.held.is_empty() {
-            return Vec::new();
+            return VecDeque::new();
         }
-        let (ready, held): (VecDeque<_>, _) =
-            core::mem::take(&mut self.held).into_iter().partition(|(index, ..)| *index <= applied);
+        let (ready, held) =
+            core::mem::take(&mut self.held).into_iter().partition(|held| held.index <= applied);
         self.held = held;
-        ready.into_iter().map(|(_, time, id, request)| (id, request, time)).collect()
+        ready
     }
 
     /// When somebody may have waited too long.
@@ -179,7 +184,9 @@ fn answer(asker: Asker, index: Index, time: ClusterTime) -> Answered {
             Answered::Shard(ReadIndexAnswer { shard, token, index: Ok(index) })
         }
         Asker::Peer(peer, token) => Answered::Peer(peer, token, index),
-        Asker::Client(id, request) => Answered::Client(id, request, index, time),
+        Asker::Client(id, author, request) => {
+            Answered::Client(Held { index, time, id, author, request })
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::reads::{self, Answered};
 use super::{Ask, Replica, WISH, maintenance, members};
 use crate::api::etcdserverpb::{CompactionRequest, ResponseHeader};
 use crate::api::{Error, Request, Response};
+use crate::auth::{Author, Credential};
 use crate::command::{Command, Stamp};
 use crate::event::Output;
 use crate::ids::RequestId;
@@ -18,35 +19,47 @@ use crate::state_machine::AlarmKind;
 use crate::time::Time;
 
 impl Replica {
-    pub(super) fn request(&mut self, id: RequestId, request: Request) {
+    pub(super) fn request(&mut self, id: RequestId, credential: &Credential, request: Request) {
+        let author = match self.resolve(credential, request.act()) {
+            Ok(author) => author,
+            Err(error) => return self.reply(id, Err(error)),
+        };
         if maintenance::needs_read_index(&request) {
-            return self.reads.push(self.now, reads::Asker::Client(id, request));
+            return self.reads.push(self.now, reads::Asker::Client(id, author, request));
         }
         if maintenance::is_local(&request) {
-            let result = self.answer_locally(&request, ClusterTime(0));
+            let result = self.answer_locally(&author, &request, ClusterTime(0));
             return self.reply(id, result);
         }
         if let Request::LeaseKeepAlive(lease) = request {
-            self.keeper.renew(lease, id);
+            // Renewals are gathered, so nobody can tell later whose they are.
+            match self.permit(&author, request.act()) {
+                Ok(()) => self.keeper.renew(lease, id),
+                Err(error) => self.reply(id, Err(error)),
+            }
         } else if let Request::MoveLeader(target) = request {
-            self.move_leader(id, target);
+            match self.permit(&author, request.act()) {
+                Ok(()) => self.move_leader(id, target),
+                Err(error) => self.reply(id, Err(error)),
+            }
         } else if let Request::Members(wish) = request {
-            self.dispatch(Ask::Wish(wish), Waiter::Client(id));
+            self.dispatch(Ask::Wish(wish), author, Waiter::Client(id));
         } else if let Err(error) = self.admit(&request) {
             self.reply(id, Err(error));
         } else {
             let command = self.to_command(request);
-            self.dispatch(Ask::Command(command), Waiter::Client(id));
+            self.dispatch(Ask::Command(command), author, Waiter::Client(id));
         }
     }
 
-    /// Puts something into the log: here, if this member leads, else by way of whoever does.
-    pub(super) fn dispatch(&mut self, ask: Ask, waiter: Waiter) {
+    /// Puts something into the log: here, if this member leads, else by way of whoever does. Upkeep has no author. Whether one may
+    /// do it is asked when a command is applied, by every member alike; of a wish, when a leader takes it.
+    pub(super) fn dispatch(&mut self, ask: Ask, author: Author, waiter: Waiter) {
         if self.may_propose() {
             return match (ask, waiter) {
-                (Ask::Command(command), waiter) => self.propose(&command, waiter),
+                (Ask::Command(command), waiter) => self.propose(&command, author, waiter),
                 (Ask::Wish(wish), Waiter::Client(id)) => {
-                    self.wish(wish, members::Asker::Client(id));
+                    self.wish_of(&author, wish, members::Asker::Client(id));
                 }
                 (Ask::Wish(_), Waiter::Renewals(_) | Waiter::Nobody) => {
                     unreachable!("only clients have wishes")
@@ -54,9 +67,10 @@ impl Replica {
             };
         }
         let bytes = match ask {
-            Ask::Command(command) => command.encode(Stamp::default()),
+            Ask::Command(command) => command.encode(Stamp { author, ..Stamp::default() }),
             Ask::Wish(wish) => {
                 let mut bytes = alloc::vec![WISH];
+                author.encode(&mut bytes);
                 wish.encode(&mut bytes);
                 Bytes::from(bytes)
             }
@@ -84,6 +98,8 @@ impl Replica {
             }
             Request::LeaseRevoke(revoke) => Command::LeaseRevoke(revoke),
             Request::Alarm(alarm) => Command::Alarm(alarm),
+            Request::Auth(change) => Command::Auth(change),
+            Request::Authenticate(assignment) => Command::Authenticate(assignment),
             Request::Range(_)
             | Request::RangeStream(_)
             | Request::LeaseKeepAlive(_)
@@ -96,7 +112,8 @@ impl Replica {
             | Request::HashKv(_)
             | Request::Snapshot
             | Request::Members(_)
-            | Request::MoveLeader(_) => unreachable!("not proposed"),
+            | Request::MoveLeader(_)
+            | Request::AuthQuery(_) => unreachable!("not proposed"),
         }
     }
 
@@ -110,14 +127,15 @@ impl Replica {
         }
         if !self.state.alarms.is_raised(AlarmKind::NoSpace) {
             let alarm = maintenance::activate(AlarmKind::NoSpace, self.config.id);
-            self.dispatch(Ask::Command(Command::Alarm(alarm)), Waiter::Nobody);
+            self.dispatch(Ask::Command(Command::Alarm(alarm)), Author::Member, Waiter::Nobody);
         }
         Err(Error::NoSpace)
     }
 
     /// Puts a command into the log, or tells whoever waits why not.
-    pub(super) fn propose(&mut self, command: &Command, waiter: Waiter) {
-        let data = command.encode(self.keeper.stamp(self.now));
+    pub(super) fn propose(&mut self, command: &Command, author: Author, waiter: Waiter) {
+        let time = self.keeper.stamp(self.now);
+        let data = command.encode(Stamp { time, author, origin: None });
         if self.admit_bytes(data.len(), &waiter) {
             self.propose_bytes(data, waiter);
         }
@@ -158,7 +176,7 @@ impl Replica {
     pub(super) fn propose_own(&mut self) {
         while let Some(renewals) = self.keeper.take_renewals() {
             let command = Command::LeaseRenew(renewals.keys().copied().collect());
-            self.dispatch(Ask::Command(command), Waiter::Renewals(renewals));
+            self.dispatch(Ask::Command(command), Author::Nobody, Waiter::Renewals(renewals));
         }
         if !self.may_propose() {
             return;
@@ -167,14 +185,14 @@ impl Replica {
             && let Some(command) =
                 self.keeper.due(self.now, &self.state.lessor, &self.config.limits)
         {
-            self.propose(&command, Waiter::Nobody);
+            self.propose(&command, Author::Nobody, Waiter::Nobody);
         }
         let store = &self.state.store;
         let (revision, compacted) = (store.revision(), store.compacted());
         let compactor = self.auto_compactor.as_mut();
         if let Some(revision) = compactor.and_then(|c| c.due(self.now, revision, compacted)) {
             let request = CompactionRequest { revision, physical: false };
-            self.propose(&Command::Compact(request), Waiter::Nobody);
+            self.propose(&Command::Compact(request), Author::Member, Waiter::Nobody);
         }
     }
 
@@ -206,7 +224,7 @@ impl Replica {
                     let answer = reads::refusal(shard, token, Error::Timeout);
                     self.replies.push_back(Output::ReadIndex(answer));
                 }
-                reads::Asker::Client(id, _) => self.reply(id, Err(Error::Timeout)),
+                reads::Asker::Client(id, ..) => self.reply(id, Err(Error::Timeout)),
                 reads::Asker::Peer(..) => {}
             }
         }
@@ -283,18 +301,16 @@ impl Replica {
                 self.answer_read(answered);
             }
         }
-        for (id, request, time) in self.reads.release(self.applied.index) {
-            let result = self.answer_locally(&request, time);
-            self.reply(id, result);
+        for held in self.reads.release(self.applied.index) {
+            let result = self.answer_locally(&held.author, &held.request, held.time);
+            self.reply(held.id, result);
         }
     }
 
     pub(super) fn answer_read(&mut self, answered: Answered) {
         match answered {
             Answered::Shard(answer) => self.replies.push_back(Output::ReadIndex(answer)),
-            Answered::Client(id, request, index, time) => {
-                self.reads.hold(id, request, index, time);
-            }
+            Answered::Client(held) => self.reads.hold(held),
             Answered::Peer(peer, token, index) => {
                 let time = self.keeper.time(self.now, self.state.time);
                 self.send(peer, Body::ReadIndexAnswer { token, index, time });

@@ -50,6 +50,8 @@ enum Section {
     Alarms,
     /// The members, and the digest.
     Cluster,
+    /// Users and roles.
+    Auth,
     End,
 }
 
@@ -61,6 +63,7 @@ impl Section {
             Self::Leases => 3,
             Self::Alarms => 4,
             Self::Cluster => 5,
+            Self::Auth => 6,
             Self::End => 9,
         }
     }
@@ -72,6 +75,7 @@ impl Section {
             3 => Some(Self::Leases),
             4 => Some(Self::Alarms),
             5 => Some(Self::Cluster),
+            6 => Some(Self::Auth),
             9 => Some(Self::End),
             _ => None,
         }
@@ -79,9 +83,16 @@ impl Section {
 }
 
 const MAGIC: [u8; 8] = *b"CAIRNSNP";
-/// The format that this code writes. It reads the one before, too, which knew nothing of members and votes.
-const FORMAT: u16 = 2;
-const FORMAT_BEFORE: u16 = 1;
+/// The format that this code writes. It reads those before, too.
+const FORMAT: u16 = 3;
+/// Knew nothing of users and roles.
+const FORMAT_WITHOUT_AUTH: u16 = 2;
+/// Nor of members and votes.
+const FORMAT_WITHOUT_MEMBERS: u16 = 1;
+/// What an item of the section of users and roles is.
+const AUTH_NUMBERS: u8 = 0;
+const AUTH_ROLE: u8 = 1;
+const AUTH_USER: u8 = 2;
 /// Bytes before the body of a chunk.
 const CHUNK_HEADER_BYTES: usize = 13;
 /// No chunk's body is larger, unless a single record is.

@@ -1,16 +1,21 @@
 //! The state out of chunks.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::{Buf, Bytes};
+use prost::Message;
 use prost::encoding::decode_varint;
 
 use super::{
-    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, FORMAT, FORMAT_BEFORE, MAGIC, NO_SWEEP, Position, Section,
+    AUTH_NUMBERS, AUTH_ROLE, AUTH_USER, CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, FORMAT,
+    FORMAT_WITHOUT_AUTH, FORMAT_WITHOUT_MEMBERS, MAGIC, NO_SWEEP, Position, Section,
     chunk_checksum,
 };
+use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::convert::{to_u64, to_usize};
 use crate::ids::{ClusterId, LeaseId, MemberId};
@@ -76,6 +81,7 @@ pub struct Reader {
     alarms: Vec<(AlarmKind, MemberId)>,
     members: Cluster,
     digest: u64,
+    auth: Box<Auth>,
     done: bool,
 }
 
@@ -104,6 +110,7 @@ impl Reader {
             alarms: Vec::new(),
             members: Cluster::default(),
             digest: 0,
+            auth: Box::default(),
             done: false,
         }
     }
@@ -156,6 +163,7 @@ impl Reader {
             Section::Leases => self.decode_leases(body).is_some(),
             Section::Alarms => self.decode_alarms(body).is_some(),
             Section::Cluster => self.decode_cluster(body).is_some(),
+            Section::Auth => self.decode_auth(body).is_some(),
             Section::End => self.decode_end(body).is_some(),
         };
         if whole { Ok(()) } else { Err(corrupt) }
@@ -169,10 +177,11 @@ impl Reader {
         body.advance(MAGIC.len());
         let (format, incompat) = (body.get_u16_le(), body.get_u32_le());
         let restarts = body.get_u16_le() & 1 != 0;
-        if !matches!(format, FORMAT | FORMAT_BEFORE) || incompat != 0 {
+        if !matches!(format, FORMAT | FORMAT_WITHOUT_AUTH | FORMAT_WITHOUT_MEMBERS) || incompat != 0
+        {
             return Err(SnapshotError::UnknownFormat { format });
         }
-        let has_vote = format == FORMAT;
+        let has_vote = format != FORMAT_WITHOUT_MEMBERS;
         if body.len() != if has_vote { 13 * 8 } else { 11 * 8 } {
             return Err(corrupt);
         }
@@ -243,6 +252,31 @@ impl Reader {
         Some(())
     }
 
+    fn decode_auth(&mut self, mut body: Bytes) -> Option<()> {
+        while body.has_remaining() {
+            let kind = body.try_get_u8().ok()?;
+            if kind == AUTH_NUMBERS {
+                let enabled = body.try_get_u8().ok()? != 0;
+                let mut number = || body.try_get_u64_le().ok();
+                let numbers = [number()?, number()?, number()?];
+                *self.auth = Auth::restored(enabled, numbers);
+                continue;
+            }
+            let since = if kind == AUTH_USER { body.try_get_u64_le().ok()? } else { 0 };
+            let length = decode_varint(&mut body).ok()?;
+            if length > to_u64(body.len()) {
+                return None;
+            }
+            let message = body.split_to(to_usize(length));
+            match kind {
+                AUTH_ROLE => self.auth.restore_role(Message::decode(message).ok()?)?,
+                AUTH_USER => self.auth.restore_user(Message::decode(message).ok()?, since)?,
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+
     fn decode_end(&mut self, mut body: Bytes) -> Option<()> {
         let counts = (body.try_get_u64_le().ok()?, body.try_get_u64_le().ok()?);
         self.done = counts == (self.records, to_u64(self.leases.len()));
@@ -259,16 +293,18 @@ impl Reader {
     ///
     /// # Errors
     /// If the last chunk is missing, or the records contradict each other.
-    pub fn finish(self) -> Result<(Position, StateMachine), SnapshotError> {
+    pub fn finish(mut self) -> Result<(Position, StateMachine), SnapshotError> {
         let (Some(header), true, true) = (self.header, self.done, self.rest.is_empty()) else {
             return Err(SnapshotError::Torn);
         };
         let corrupt = SnapshotError::Corrupt { sequence: self.sequence };
+        self.auth.finish_restore().ok_or(corrupt)?;
         let mut state = StateMachine {
             store: self.store.finish(),
             time: header.time,
             cluster: self.members,
             digest: self.digest,
+            auth: Arc::new(*self.auth),
             ..StateMachine::default()
         };
         state.store.resume_sweep(header.sweep);

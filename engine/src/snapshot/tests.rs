@@ -12,9 +12,13 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::*;
+use crate::api::authpb::Permission;
+use crate::api::authpb::permission::Type;
 use crate::api::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest,
+    AuthRoleAddRequest, AuthRoleGrantPermissionRequest, AuthUserAddRequest,
+    AuthUserGrantRoleRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest,
 };
+use crate::auth;
 use crate::cluster::{Change, Cluster, Record};
 use crate::command::Command;
 use crate::ids::{ClusterId, LeaseId, MemberId};
@@ -34,7 +38,7 @@ const POSITION: Position = Position {
     restarts: true,
 };
 
-/// Some of everything: versions, a tombstone, two leases, two alarms, a sweep half-way.
+/// Some of everything: versions, a tombstone, two leases, two alarms, a sweep half-way, a user and a role.
 fn state() -> StateMachine {
     let put = |key: &'static str, value: &'static str, lease| {
         let (key, value) = (Bytes::from(key), Bytes::from(value));
@@ -52,6 +56,25 @@ fn state() -> StateMachine {
             ..DeleteRangeRequest::default()
         }),
         Command::Compact(CompactionRequest { revision: 5, physical: false }),
+        Command::Auth(auth::Change::UserAdd(AuthUserAddRequest {
+            name: "root".into(),
+            hashed_password: "hash".into(),
+            ..AuthUserAddRequest::default()
+        })),
+        Command::Auth(auth::Change::UserGrantRole(AuthUserGrantRoleRequest {
+            user: "root".into(),
+            role: "root".into(),
+        })),
+        Command::Auth(auth::Change::RoleAdd(AuthRoleAddRequest { name: "r".into() })),
+        Command::Auth(auth::Change::RoleGrantPermission(AuthRoleGrantPermissionRequest {
+            name: "r".into(),
+            perm: Some(Permission {
+                perm_type: Type::Write.into(),
+                key: Bytes::from_static(b"k"),
+                range_end: Bytes::from_static(&[0]),
+            }),
+        })),
+        Command::Auth(auth::Change::Enable),
     ];
     let mut state = StateMachine::default();
     for (second, command) in (1..).zip(commands) {
@@ -121,12 +144,22 @@ fn a_snapshot_has_these_bytes_for_ever() {
     let (position, state) = read(&from_text(&golden)).unwrap();
     assert_eq!(position, POSITION);
     assert_eq!(to_text(&chunks(&state)), golden);
+    assert_eq!(state.auth, self::state().auth);
+}
+
+#[test]
+fn what_knew_no_users_is_still_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/snapshot-2.txt");
+    let (position, state) = read(&from_text(&std::fs::read_to_string(&path).unwrap())).unwrap();
+    assert_eq!(position, POSITION);
+    assert_eq!((*state.auth).clone(), auth::Auth::default());
+    assert!(state.store.records().eq(self::state().store.records()));
 }
 
 #[test]
 fn everything_is_there_again() {
     let (before, (_, mut after)) = (state(), read(&chunks(&state()).concat()).unwrap());
-    assert_eq!(after.time, ClusterTime(8000));
+    assert_eq!(after.time, ClusterTime(13_000));
     assert_eq!((after.store.revision(), after.store.compacted()), (6, 5));
     assert!(after.store.records().eq(before.store.records()));
     assert_eq!(after.alarms, before.alarms);
@@ -150,9 +183,9 @@ fn a_sweep_up_to_revision_zero_is_a_sweep() {
 }
 
 #[test]
-fn a_fresh_state_is_six_chunks_too() {
+fn a_fresh_state_is_seven_chunks_too() {
     let chunks = chunks(&StateMachine::default());
-    assert_eq!(chunks.len(), 6);
+    assert_eq!(chunks.len(), 7);
     let (_, state) = read(&chunks.concat()).unwrap();
     assert_eq!((state.store.revision(), state.store.key_count()), (1, 0));
 }
@@ -262,16 +295,16 @@ fn altered(alter: impl Fn(Section, &mut Vec<u8>)) -> Vec<u8> {
 fn another_format_and_another_cluster_are_named() {
     let newer = altered(|section, body| {
         if section == Section::Header {
-            body[MAGIC.len()] = 3;
+            body[MAGIC.len()] = 4;
         }
     });
-    assert_eq!(read(&newer).unwrap_err(), SnapshotError::UnknownFormat { format: 3 });
+    assert_eq!(read(&newer).unwrap_err(), SnapshotError::UnknownFormat { format: 4 });
     let incompatible = altered(|section, body| {
         if section == Section::Header {
             body[MAGIC.len() + 2] = 1;
         }
     });
-    assert_eq!(read(&incompatible).unwrap_err(), SnapshotError::UnknownFormat { format: 2 });
+    assert_eq!(read(&incompatible).unwrap_err(), SnapshotError::UnknownFormat { format: 3 });
     let error = Reader::new(ClusterId(1)).push(&chunks(&state()).concat()).unwrap_err();
     assert_eq!(error, SnapshotError::Foreign { cluster: CLUSTER });
 }
@@ -279,7 +312,15 @@ fn another_format_and_another_cluster_are_named() {
 #[test]
 fn what_contradicts_itself_is_refused_whatever_its_checksum() {
     assert!(read(&altered(|_, _| {})).is_ok());
-    for at in [Section::Header, Section::Leases, Section::Alarms, Section::Cluster, Section::End] {
+    let sections = [
+        Section::Header,
+        Section::Leases,
+        Section::Alarms,
+        Section::Cluster,
+        Section::Auth,
+        Section::End,
+    ];
+    for at in sections {
         let cut = altered(|section, body| {
             if section == at {
                 body.pop();
@@ -291,9 +332,17 @@ fn what_contradicts_itself_is_refused_whatever_its_checksum() {
     let orphaned = altered(|section, body| match section {
         Section::Leases => body.clear(),
         Section::End => body[8..].fill(0),
-        Section::Header | Section::Records | Section::Alarms | Section::Cluster => {}
+        Section::Header | Section::Records | Section::Alarms | Section::Cluster | Section::Auth => {
+        }
     });
-    assert_eq!(read(&orphaned).unwrap_err(), SnapshotError::Corrupt { sequence: 6 });
+    assert_eq!(read(&orphaned).unwrap_err(), SnapshotError::Corrupt { sequence: 7 });
+    // Authentication is enabled, and there is nobody.
+    let deserted = altered(|section, body| {
+        if section == Section::Auth {
+            body.truncate(2 + 3 * 8);
+        }
+    });
+    assert_eq!(read(&deserted).unwrap_err(), SnapshotError::Corrupt { sequence: 7 });
     // The newest revision lies below that of a record.
     let behind = altered(|section, body| {
         if section == Section::Header {

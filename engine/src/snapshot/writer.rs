@@ -1,13 +1,16 @@
 //! The state as chunks, one at a time.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use prost::Message as _;
 use prost::encoding::encode_varint;
 
 use super::{
-    CHUNK_BYTES_GOAL, CHUNK_HEADER_BYTES, FORMAT, MAGIC, NO_SWEEP, Position, Section,
-    chunk_checksum,
+    AUTH_NUMBERS, AUTH_ROLE, AUTH_USER, CHUNK_BYTES_GOAL, CHUNK_HEADER_BYTES, FORMAT, MAGIC,
+    NO_SWEEP, Position, Section, chunk_checksum,
 };
+use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::convert::to_u64;
 use crate::cow::CowTree;
@@ -28,6 +31,7 @@ pub struct SnapshotWriter {
     alarms: Alarms,
     members: Cluster,
     digest: u64,
+    auth: Arc<Auth>,
     time: ClusterTime,
     next: Next,
     sequence: u32,
@@ -38,10 +42,18 @@ pub struct SnapshotWriter {
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Header,
-    Records { from: Revision },
-    Leases { after: Option<LeaseId> },
+    Records {
+        from: Revision,
+    },
+    Leases {
+        after: Option<LeaseId>,
+    },
     Alarms,
     Cluster,
+    /// So many roles and users were written.
+    Auth {
+        written: usize,
+    },
     End,
     Nothing,
 }
@@ -58,6 +70,7 @@ impl SnapshotWriter {
             alarms: state.alarms.clone(),
             members: state.cluster.clone(),
             digest: state.digest,
+            auth: Arc::clone(&state.auth),
             time: state.time,
             next: Next::Header,
             sequence: 0,
@@ -98,8 +111,12 @@ impl SnapshotWriter {
             Next::Cluster => {
                 body.extend_from_slice(&self.digest.to_le_bytes());
                 self.members.encode(&mut body);
-                self.next = Next::End;
+                self.next = Next::Auth { written: 0 };
                 Section::Cluster
+            }
+            Next::Auth { written } => {
+                self.next = self.auth(written, &mut body);
+                Section::Auth
             }
             Next::End => {
                 body.extend_from_slice(&self.records.to_le_bytes());
@@ -161,6 +178,33 @@ impl SnapshotWriter {
             self.records += 1;
         }
         Next::Leases { after: None }
+    }
+
+    /// Roles, then users, `written` of which were written before; in front of all the numbers.
+    fn auth(&self, mut written: usize, out: &mut Vec<u8>) -> Next {
+        if written == 0 {
+            let (enabled, numbers) = self.auth.numbers();
+            out.extend_from_slice(&[AUTH_NUMBERS, u8::from(enabled)]);
+            for number in numbers {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        let roles = self.auth.roles().map(|role| (AUTH_ROLE, None, role.encode_to_vec()));
+        let users = self.auth.users();
+        let users = users.map(|(user, since)| (AUTH_USER, Some(since), user.encode_to_vec()));
+        for (kind, since, message) in roles.chain(users).skip(written) {
+            if out.len() >= CHUNK_BYTES_GOAL {
+                return Next::Auth { written };
+            }
+            out.push(kind);
+            if let Some(since) = since {
+                out.extend_from_slice(&since.to_le_bytes());
+            }
+            encode_varint(to_u64(message.len()), out);
+            out.extend_from_slice(&message);
+            written += 1;
+        }
+        Next::End
     }
 
     fn leases(&self, after: Option<LeaseId>, out: &mut Vec<u8>) -> Next {

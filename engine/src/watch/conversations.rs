@@ -109,7 +109,7 @@ impl World {
     }
 
     fn request(&mut self, stream: StreamId, request_union: Option<RequestUnion>) {
-        self.hub.request(self.now, stream, WatchRequest { request_union });
+        self.hub.request(self.now, stream, WatchRequest { request_union }, |_| Ok(()));
     }
 
     fn apply(&mut self, commands: &str) -> Vec<Changes> {

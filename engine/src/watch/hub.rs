@@ -30,10 +30,10 @@ use super::arena::{Arena, Slot};
 use super::index::{Index, Lists};
 use super::stream::Stream;
 use super::watcher::{Position, Wait, Watcher, Wishes};
-use crate::api::KeyRange;
 use crate::api::check::{check_watch_create, check_watch_range};
 use crate::api::etcdserverpb::watch_request::RequestUnion;
 use crate::api::etcdserverpb::{WatchCreateRequest, WatchRequest};
+use crate::api::{Error, KeyRange};
 use crate::config::Limits;
 use crate::ids::StreamId;
 use crate::mvcc::View;
@@ -100,11 +100,19 @@ impl Hub {
     }
 
     /// A client says something on its stream. What it says on one that was closed is ignored.
-    pub fn request(&mut self, now: Time, stream: StreamId, request: WatchRequest) {
+    ///
+    /// `permit` says whether a watcher of an interval may be created.
+    pub fn request(
+        &mut self,
+        now: Time,
+        stream: StreamId,
+        request: WatchRequest,
+        permit: impl FnOnce(&KeyRange) -> Result<(), Error>,
+    ) {
         self.now = now;
         let Some(&stream) = self.by_id.get(&stream) else { return };
         match request.request_union {
-            Some(RequestUnion::CreateRequest(request)) => self.create(stream, &request),
+            Some(RequestUnion::CreateRequest(request)) => self.create(stream, &request, permit),
             Some(RequestUnion::CancelRequest(request)) => self.cancel(stream, request.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => self.tell_progress(stream),
             // Requests of later versions are ignored, as in etcd.
@@ -187,13 +195,25 @@ impl Hub {
         self.outbox.retain(|(id, _)| *id != stream);
     }
 
-    fn create(&mut self, stream: Slot<Stream>, request: &WatchCreateRequest) {
+    fn create(
+        &mut self,
+        stream: Slot<Stream>,
+        request: &WatchCreateRequest,
+        permit: impl FnOnce(&KeyRange) -> Result<(), Error>,
+    ) {
         let range = KeyRange::from(request);
-        let admitted = check_watch_create(request)
+        let started = check_watch_create(request);
+        let permitted = if started.is_ok() { permit(&range) } else { Ok(()) };
+        let admitted = started
+            .and(permitted)
             .and_then(|()| check_watch_range(&range))
             .and_then(|()| self.streams[stream].choose_id(request.watch_id));
         let id = admitted.as_ref().map_or(NO_WATCHER, |id| *id);
-        let reason = admitted.as_ref().map_or_else(|error| error.message(), |_| "");
+        let reason = match (permitted, &admitted) {
+            (Err(error), _) => denied(error),
+            (Ok(()), Err(error)) => Cow::Borrowed(error.message()),
+            (Ok(()), Ok(_)) => Cow::Borrowed(""),
+        };
         self.send(
             stream,
             Response {
@@ -201,7 +221,7 @@ impl Hub {
                 revision: self.revision,
                 created: true,
                 canceled: admitted.is_err(),
-                cancel_reason: Cow::Borrowed(reason),
+                cancel_reason: reason,
                 ..Response::default()
             },
         );
@@ -222,6 +242,28 @@ impl Hub {
         }
         if wishes.progress() {
             self.start_ticking(stream);
+        }
+    }
+
+    /// Users or roles have changed: ends the watchers that are not permitted any more. O(watchers).
+    pub fn permit_anew(
+        &mut self,
+        now: Time,
+        permit: impl Fn(StreamId, &KeyRange) -> Result<(), Error>,
+    ) {
+        self.now = now;
+        let mut ended = Vec::new();
+        for (slot, watcher) in self.watchers.iter() {
+            let stream = self.streams[watcher.stream].id;
+            if let Err(error) = permit(stream, &self.index.range(&watcher.place)) {
+                ended.push((watcher.stream, watcher.id, slot, error));
+            }
+        }
+        for (stream, watch_id, slot, error) in ended {
+            self.end(slot);
+            let (revision, cancel_reason) = (self.revision, denied(error));
+            let response = Response { watch_id, revision, canceled: true, ..Response::default() };
+            self.send(stream, Response { cancel_reason, ..response });
         }
     }
 
@@ -328,6 +370,12 @@ impl Hub {
         }
         assert_eq!(self.due.len() + parked, waiting, "nobody else waits (W4)");
     }
+}
+
+/// Why a watcher was ended by whoever permits: as etcd says it, which is how Go prints an error of gRPC.
+fn denied(error: Error) -> Cow<'static, str> {
+    let (code, message) = (error.code(), error.message());
+    Cow::Owned(alloc::format!("rpc error: code = {code} desc = {message}"))
 }
 
 /// The revision that all of these changes have in common.

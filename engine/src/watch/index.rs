@@ -8,6 +8,8 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::ops::Bound;
 
+use bytes::Bytes;
+
 use super::arena::Slot;
 use super::intervals::{Intervals, Node};
 use super::watcher::Watcher;
@@ -65,6 +67,18 @@ impl Index {
         let key = Arc::from(key);
         self.keys.insert(Arc::clone(&key), Lists::default());
         Place::Key(key)
+    }
+
+    /// The interval of a place.
+    pub(super) fn range(&self, place: &Place) -> KeyRange {
+        match place {
+            Place::Key(key) => KeyRange::single(Bytes::copy_from_slice(key)),
+            Place::Range(slot) => {
+                let (start, end) = self.ranges.interval(*slot);
+                let end = Bytes::copy_from_slice(end.unwrap_or(&[0]));
+                KeyRange::new(Bytes::copy_from_slice(start), end)
+            }
+        }
     }
 
     /// The lists of a place.

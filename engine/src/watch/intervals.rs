@@ -89,6 +89,11 @@ impl<V: Default> Intervals<V> {
         &mut self.nodes[slot].value
     }
 
+    /// The interval of a node; without an end, it ends behind every key.
+    pub(super) fn interval(&self, slot: Slot<Node<V>>) -> (&[u8], Option<&[u8]>) {
+        self.nodes[slot].interval()
+    }
+
     /// All values, in no particular order.
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.nodes.iter().map(|(_, node)| &node.value)

@@ -294,7 +294,7 @@ impl World {
 
     fn request(&mut self, stream: u64, request_union: Option<RequestUnion>) {
         let request = WatchRequest { request_union };
-        self.hub.request(self.now, StreamId(stream), request);
+        self.hub.request(self.now, StreamId(stream), request, |_| Ok(()));
     }
 
     fn create(&mut self, which: usize, create: &Create) {

@@ -197,9 +197,13 @@ impl<R: Runtime> Core<R> {
         }
         for call in gathered.calls {
             match call {
-                Call::Request { id, request } => match request.route() {
-                    Route::Shard => self.step_shard(now, ShardInput::Request { id, request }),
-                    Route::Replica => self.give_replica(now, Input::Request { id, request }),
+                Call::Request { id, credential, request } => match request.route() {
+                    Route::Shard => {
+                        self.step_shard(now, ShardInput::Request { id, credential, request });
+                    }
+                    Route::Replica => {
+                        self.give_replica(now, Input::Request { id, credential, request });
+                    }
                 },
                 Call::Shard(input) => self.step_shard(now, input),
                 Call::Stop => return false,
@@ -268,6 +272,9 @@ impl<R: Runtime> Core<R> {
             any = true;
             match output {
                 ShardOutput::Reply { id, result } => self.handle.deliver(id, result),
+                ShardOutput::TokenUsed { index } => {
+                    self.give_replica(now, Input::TokenUsed { index });
+                }
                 ShardOutput::ReadIndex { token } => {
                     let shard = ShardId(self.number);
                     self.give_replica(now, Input::ReadIndex { shard, token });
@@ -305,6 +312,7 @@ impl<R: Runtime> Core<R> {
             alarms: publication.alarms.clone(),
             is_learner: publication.is_learner,
             cluster_version: Arc::clone(&publication.cluster_version),
+            auth: Arc::clone(&publication.auth),
         });
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use cairn_engine::api::etcdserverpb::{ResponseHeader, WatchRequest};
 use cairn_engine::api::{Error, Request, Response};
+use cairn_engine::auth::{Auth, Credential};
 use cairn_engine::raft::Term;
 use cairn_engine::state_machine::Alarms;
 use cairn_engine::{ClusterId, MemberId, RequestId, ShardInput, StreamId, watch};
@@ -28,14 +29,14 @@ pub trait Sink {
 /// What has gathered for the driver's next turn.
 #[derive(Debug)]
 pub(super) enum Call {
-    Request { id: RequestId, request: Request },
+    Request { id: RequestId, credential: Credential, request: Request },
     Shard(ShardInput),
     Stop,
 }
 
-/// The way to a core's driver, for tasks of that core.
+/// The way to a core's driver, for tasks of that core; on behalf of somebody, which is nobody at first.
 #[derive(Clone)]
-pub struct Handle(Rc<Inner>);
+pub struct Handle(Rc<Inner>, Credential);
 
 struct Inner {
     core: u16,
@@ -60,6 +61,7 @@ pub(super) struct Standing {
     pub(super) alarms: Alarms,
     pub(super) is_learner: bool,
     pub(super) cluster_version: Arc<str>,
+    pub(super) auth: Arc<Auth>,
 }
 
 /// Who waits for answers: places in a list, reused.
@@ -78,25 +80,34 @@ struct Mail {
 
 impl Handle {
     pub(super) fn new(core: u16, cluster: ClusterId, member: MemberId) -> Self {
-        Self(Rc::new(Inner {
-            core,
-            calls: RefCell::default(),
-            driver: RefCell::default(),
-            waiting: RefCell::default(),
-            streams: RefCell::default(),
-            last_stream: Cell::new(0),
-            cluster,
-            member,
-            standing: RefCell::default(),
-            peers: RefCell::default(),
-        }))
+        Self(
+            Rc::new(Inner {
+                core,
+                calls: RefCell::default(),
+                driver: RefCell::default(),
+                waiting: RefCell::default(),
+                streams: RefCell::default(),
+                last_stream: Cell::new(0),
+                cluster,
+                member,
+                standing: RefCell::default(),
+                peers: RefCell::default(),
+            }),
+            Credential::None,
+        )
+    }
+
+    /// The same way, on behalf of whoever shows this.
+    #[must_use]
+    pub fn on_behalf_of(&self, credential: Credential) -> Self {
+        Self(Rc::clone(&self.0), credential)
     }
 
     /// Asks the cluster something; the answer goes to `sink`, once, perhaps after the asker lost interest.
     pub fn call(&self, request: Request, sink: Rc<dyn Sink>, key: u64) {
         let place = self.0.waiting.borrow_mut().add(sink, key);
         let id = RequestId(u64::from(self.0.core) << CORE_SHIFT | u64::from(place));
-        self.push(Call::Request { id, request });
+        self.push(Call::Request { id, credential: self.1.clone(), request });
     }
 
     /// Asks the cluster something and waits for the answer.
@@ -123,7 +134,7 @@ impl Handle {
         let id = StreamId(number);
         let mail = Rc::new(Mail::default());
         self.0.streams.borrow_mut().insert(id, mail.clone());
-        self.push(Call::Shard(ShardInput::WatchOpened(id)));
+        self.push(Call::Shard(ShardInput::WatchOpened(id, self.1.clone())));
         WatchStream { id, handle: self.clone(), mail }
     }
 
@@ -156,6 +167,11 @@ impl Handle {
     /// The version that all members have at least, as `X.Y`; empty until it was agreed on.
     pub fn cluster_version(&self) -> Arc<str> {
         Arc::clone(&self.0.standing.borrow().cluster_version)
+    }
+
+    /// Users and roles, as this core knows them.
+    pub fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.0.standing.borrow().auth)
     }
 
     /// Takes connections that other members have dialed; `None` but on core 0, where members' listeners belong.

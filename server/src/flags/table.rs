@@ -166,9 +166,9 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("host-whitelist", Names, "*", Obeyed, "Names that HTTP requests may use for this host without TLS; * or nothing: all."),
     ] },
     Group { title: "Users", flags: &[
-        flag("auth-token", Text, "simple", NotYet(NO_USERS), "How users are known again: simple, or jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…."),
-        flag("auth-token-ttl", Unsigned, "300", NotYet(NO_USERS), "Seconds that a simple token is good without being used."),
-        flag("bcrypt-cost", Unsigned, "10", NotYet(NO_USERS), "Cost of hashing a password, 4 to 31."),
+        flag("auth-token", Text, "simple", Obeyed, "How users are known again: simple, or jwt,sign-method=…,pub-key=…,priv-key=…,ttl=…."),
+        flag("auth-token-ttl", Unsigned, "300", Obeyed, "Seconds that a simple token is good without being used."),
+        flag("bcrypt-cost", Unsigned, "10", Obeyed, "Cost of hashing a password, 4 to 31."),
     ] },
     Group { title: "Monitoring", flags: &[
         flag("listen-metrics-urls", Urls, "", Obeyed, "Where to serve only /metrics, /health, /livez and /readyz."),
@@ -214,7 +214,6 @@ pub(super) static GROUPS: [Group; 11] = [
 const DIGESTS: &str = "members compare digests of their states all the time";
 const NO_ADDRESSES: &str = "addresses of clients are never compared with certificates, as in etcd";
 const NO_DIALLING: &str = "a member does not dial itself: the JSON gateway takes no connection";
-const NO_USERS: &str = "there are no users";
 const ELECTIONS: &str = "the first election waits no longer than any other";
 const STORAGE: &str = "the storage is not bbolt";
 const PEERS: &str = "links to peers notice by themselves when a peer is gone";

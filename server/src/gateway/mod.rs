@@ -66,8 +66,9 @@ pub(crate) async fn answer<R: Runtime>(
     };
     server.metrics().started(method);
     let began = R::now();
-    let server = match call::admit(server, method, &metadata(&head.headers)) {
-        Ok(needs_leader) => &server.for_call(needs_leader),
+    // The name in a certificate is nobody's here, as in etcd.
+    let server = match call::admit(server, method, &metadata(&head.headers), None) {
+        Ok((credential, needs_leader)) => &server.for_call(credential, needs_leader),
         Err(status) => {
             server.answered(method, began, status.code);
             return refusal::answer(&status);

@@ -6,9 +6,11 @@
 use core::future::{Future, poll_fn};
 use core::task::{Context, Poll};
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_engine::api::{Code, Error, Request, Response};
+use cairn_engine::auth::Credential;
 use cairn_io::runtime::Runtime;
 use http::HeaderMap;
 
@@ -16,6 +18,7 @@ use super::method::{Kind, Method};
 use super::status::Status;
 use super::unary::{self, Asked};
 use super::{counted, frame, keep_alive, parts, watch};
+use crate::auth::calls::Account;
 use crate::context::Context as Server;
 use crate::recipes::{self, Recipe};
 use crate::version;
@@ -77,7 +80,8 @@ pub(crate) trait Answers {
 
 /// Whether a call needs a task: its answer is a stream, or it may have to wait for others.
 pub(crate) fn needs_task(method: Method) -> bool {
-    method.row().kind != Kind::Unary || Recipe::of(method).is_some()
+    let row = method.row();
+    row.kind != Kind::Unary || Recipe::of(method).is_some() || Account::of(method).is_some()
 }
 
 /// Serves a call that needs a task, for no longer than its client waits; with the code that it ended with. The deadline
@@ -99,6 +103,20 @@ pub(crate) async fn serve<R: Runtime>(
         let given_up = given_up(server, deadline, gone);
         let answer = recipe.answer(server.handle(), message, given_up).await;
         return match answer {
+            Ok(answer) => {
+                let mut answers = respond.begin()?;
+                answers.send(answer).await?;
+                answers.finish(&Status::OK)
+            }
+            Err(status) => refuse(respond, &status),
+        };
+    }
+    if let Some(account) = Account::of(method) {
+        let message = match questions.only().await {
+            Ok(message) => message,
+            Err(status) => return refuse(respond, &status),
+        };
+        return match account.answer(server, message).await {
             Ok(answer) => {
                 let mut answers = respond.begin()?;
                 answers.send(answer).await?;
@@ -150,7 +168,7 @@ pub(crate) fn read<R: Runtime>(
 ) -> Result<Asked, Status> {
     server.metrics().received(method, message.len());
     let handle = server.handle();
-    let asked = unary::read(method, message, server.limits().unary(), handle.header())?;
+    let asked = unary::read(method, message, server.limits().unary())?;
     match &asked {
         // It may lag, so it reads only for those who do not mind.
         Asked::Engine(Request::Range(range)) if handle.is_learner() && !range.serializable => {
@@ -177,12 +195,14 @@ pub(crate) async fn ask<R: Runtime>(
     Ok(answer)
 }
 
-/// Whether a call with this metadata is one that this member takes now, and whether its client wants a leader.
+/// Whether a call with this metadata is one that this member takes now; what its client has shown of itself, and whether
+/// it wants a leader.
 pub(crate) fn admit<R: Runtime>(
     server: &Server<R>,
     method: Method,
     metadata: &HeaderMap,
-) -> Result<bool, Status> {
+    common_name: Option<&Arc<str>>,
+) -> Result<(Credential, bool), Status> {
     let handle = server.handle();
     if handle.is_learner() && !may_ask_learner(method) {
         return Err(Error::NotSupportedForLearner.into());
@@ -191,7 +211,7 @@ pub(crate) fn admit<R: Runtime>(
     if needs_leader && !handle.leader().is_some() {
         return Err(Error::NoLeader.into());
     }
-    Ok(needs_leader)
+    Ok((server.accounts().credential(metadata, common_name), needs_leader))
 }
 
 /// What a learner answers, as in etcd: how it is, a range that may be old, a copy of what it has.

@@ -26,6 +26,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_engine::api::{Code, Error, Response};
+use cairn_engine::auth::Credential;
 use cairn_io::clock::saturating_ns;
 use cairn_io::driver::Sink;
 use cairn_io::runtime::{Connection as Io, Runtime};
@@ -86,6 +87,7 @@ impl Sink for Outbox {
 /// A unary call between its head and its answer.
 struct Call {
     method: Method,
+    credential: Credential,
     began: u64,
     respond: SendResponse<Bytes>,
 }
@@ -208,10 +210,11 @@ impl<R: Runtime> Connection<R> {
         if self.door.is_secure && !is_grpc(&head) {
             let body = Received::new(body, self.unfinished_bytes.clone());
             let responding = Responding { respond, outflow: self.outflow.clone() };
-            R::spawn(plain::serve(self.server.clone(), self.door, head, body, responding));
+            let door = self.door.clone();
+            R::spawn(plain::serve(self.server.clone(), door, head, body, responding));
             return;
         }
-        let (method, needs_leader) = match self.admit(&head) {
+        let (method, credential, needs_leader) = match self.admit(&head) {
             Ok(admitted) => admitted,
             Err(status) => return refuse(&mut respond, &status),
         };
@@ -221,27 +224,28 @@ impl<R: Runtime> Connection<R> {
         let mut receiving = Receiving::new(body, message_bytes_max, unfinished_bytes);
         if !call::needs_task(method) {
             let message = receiving.poll_only(context);
-            let place = self.calls.insert(Call { method, began: R::now(), respond });
+            let place = self.calls.insert(Call { method, credential, began: R::now(), respond });
             match message {
                 Poll::Ready(message) => self.ask(place, message),
                 Poll::Pending => self.unfinished.push(Unfinished { place, receiving }),
             }
         } else {
             let responding = Responding { respond, outflow: self.outflow.clone() };
-            let server = self.server.for_call(needs_leader);
+            let server = self.server.for_call(credential, needs_leader);
             R::spawn(serve_call(server, method, head.headers, receiving, responding));
         }
     }
 
-    /// Whether a request is one that this server takes, and whether its client wants a leader.
-    fn admit(&self, head: &Parts) -> Result<(Method, bool), Status> {
+    /// Whether a request is one that this server takes; what its client has shown, and whether it wants a leader.
+    fn admit(&self, head: &Parts) -> Result<(Method, Credential, bool), Status> {
         if !is_grpc(head) {
             return Err(Status::new(Code::Unknown, "malformed header: missing HTTP content-type"));
         }
         let path = head.uri.path();
         let method = Method::of_path(path).ok_or_else(|| Status::unimplemented(path))?;
-        let needs_leader = call::admit(&self.server, method, &head.headers)?;
-        Ok((method, needs_leader))
+        let name = self.door.common_name.as_ref();
+        let (credential, needs_leader) = call::admit(&self.server, method, &head.headers, name)?;
+        Ok((method, credential, needs_leader))
     }
 
     /// Goes on with the calls whose message has arrived now; whether there were any.
@@ -263,7 +267,9 @@ impl<R: Runtime> Connection<R> {
         match asked {
             Ok(Asked::Engine(request)) => {
                 let key = u64::try_from(place).expect("64 bits");
-                self.server.handle().call(request, self.outbox.clone(), key);
+                let credential = core::mem::take(&mut self.calls[place].credential);
+                let handle = self.server.handle().on_behalf_of(credential);
+                handle.call(request, self.outbox.clone(), key);
             }
             Ok(Asked::Answer(message)) => {
                 let call = self.calls.remove(place);

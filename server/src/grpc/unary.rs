@@ -4,17 +4,18 @@ use bytes::Bytes;
 use cairn_engine::MemberId;
 use cairn_engine::api::check;
 use cairn_engine::api::etcdserverpb::{
-    AlarmRequest, AuthStatusRequest, AuthStatusResponse, AuthenticateRequest, CompactionRequest,
+    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleGetRequest, AuthRoleListRequest,
+    AuthStatusRequest, AuthUserGetRequest, AuthUserListRequest, CompactionRequest,
     DefragmentRequest, DeleteRangeRequest, HashKvRequest, HashRequest, LeaseGrantRequest,
     LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest,
     MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
-    MoveLeaderRequest, PutRequest, RangeRequest, ResponseHeader, SnapshotRequest, StatusRequest,
-    TxnRequest,
+    MoveLeaderRequest, PutRequest, RangeRequest, SnapshotRequest, StatusRequest, TxnRequest,
 };
 use cairn_engine::api::health::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
 };
 use cairn_engine::api::{Code, Error, Request};
+use cairn_engine::auth::{Change, Query};
 use cairn_engine::cluster::Wish;
 use cairn_io::clock;
 use prost::Message;
@@ -43,16 +44,11 @@ pub struct Limits {
     pub message_bytes_max: usize,
 }
 
-/// Reads and checks a request. `header` is for answers that need no engine.
+/// Reads and checks a request.
 ///
 /// # Errors
 /// If the message is malformed, refused by etcd's static checks, or its method is not unary or not served yet.
-pub fn read(
-    method: Method,
-    message: Bytes,
-    limits: Limits,
-    header: ResponseHeader,
-) -> Result<Asked, Status> {
+pub fn read(method: Method, message: Bytes, limits: Limits) -> Result<Asked, Status> {
     let request = match method {
         Method::Range => {
             let request: RangeRequest = decode(message)?;
@@ -133,14 +129,40 @@ pub fn read(
         Method::HashKv => Request::HashKv(decode::<HashKvRequest>(message)?),
         Method::AuthStatus => {
             decode::<AuthStatusRequest>(message)?;
-            // Authentication cannot be enabled in this version.
-            let response =
-                AuthStatusResponse { header: Some(header), enabled: false, auth_revision: 1 };
-            return Ok(answer(&response));
+            Request::AuthQuery(Query::Status)
         }
-        Method::Authenticate => {
-            decode::<AuthenticateRequest>(message)?;
-            return Err(Error::AuthNotEnabled.into());
+        Method::AuthEnable => {
+            decode::<AuthEnableRequest>(message)?;
+            Request::Auth(Change::Enable)
+        }
+        Method::AuthDisable => {
+            decode::<AuthDisableRequest>(message)?;
+            Request::Auth(Change::Disable)
+        }
+        Method::UserGet => {
+            Request::AuthQuery(Query::User(decode::<AuthUserGetRequest>(message)?.name))
+        }
+        Method::UserList => {
+            decode::<AuthUserListRequest>(message)?;
+            Request::AuthQuery(Query::Users)
+        }
+        Method::UserDelete => Request::Auth(Change::UserDelete(decode(message)?)),
+        Method::UserGrantRole => Request::Auth(Change::UserGrantRole(decode(message)?)),
+        Method::UserRevokeRole => Request::Auth(Change::UserRevokeRole(decode(message)?)),
+        Method::RoleAdd => Request::Auth(Change::RoleAdd(decode(message)?)),
+        Method::RoleGet => {
+            Request::AuthQuery(Query::Role(decode::<AuthRoleGetRequest>(message)?.role))
+        }
+        Method::RoleList => {
+            decode::<AuthRoleListRequest>(message)?;
+            Request::AuthQuery(Query::Roles)
+        }
+        Method::RoleDelete => Request::Auth(Change::RoleDelete(decode(message)?)),
+        Method::RoleGrantPermission => {
+            Request::Auth(Change::RoleGrantPermission(decode(message)?))
+        }
+        Method::RoleRevokePermission => {
+            Request::Auth(Change::RoleRevokePermission(decode(message)?))
         }
         Method::HealthCheck => {
             let request: HealthCheckRequest = decode(message)?;
@@ -162,23 +184,11 @@ pub fn read(
         | Method::Observe
         | Method::Resign
         | Method::HealthWatch
-        // Not served yet: docs/compat.md says which.
-        | Method::Downgrade
-        | Method::AuthEnable
-        | Method::AuthDisable
+        | Method::Authenticate
         | Method::UserAdd
-        | Method::UserGet
-        | Method::UserList
-        | Method::UserDelete
         | Method::UserChangePassword
-        | Method::UserGrantRole
-        | Method::UserRevokeRole
-        | Method::RoleAdd
-        | Method::RoleGet
-        | Method::RoleList
-        | Method::RoleDelete
-        | Method::RoleGrantPermission
-        | Method::RoleRevokePermission => return Err(Status::unserved(method)),
+        // Not served yet: docs/compat.md says so.
+        | Method::Downgrade => return Err(Status::unserved(method)),
     };
     Ok(Asked::Engine(request))
 }

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub revision: IntGauge,
     /// The compact revision.
     pub compact_revision: IntGauge,
+    /// How often users or roles were changed.
+    pub auth_revision: IntGauge,
     /// Keys.
     pub keys: IntGauge,
     /// Durable writes to the log.
@@ -224,6 +226,8 @@ impl Metrics {
                 ),
             ],
             revision: made.gauge("etcd_debugging_mvcc_current_revision", "The current revision."),
+            auth_revision: made
+                .gauge("etcd_debugging_auth_revision", "The current revision of auth store."),
             compact_revision: made.gauge(
                 "etcd_debugging_mvcc_compact_revision",
                 "The revision of the last compaction.",

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | kv.rs, watch.rs, lease.rs, maintenance.rs | etcd's services |
 //! | recipes.rs | Lock and Election |
+//! | auth.rs | users, roles, and who may what; etcd's advisories of 2026 |
 //! | http.rs | HTTP/1.1 on the same port |
 //! | gateway.rs | the API in JSON |
 //! | tls.rs, peer_tls.rs | TLS of clients; of members among each other |
@@ -24,6 +25,7 @@
 mod client;
 
 mod ask;
+mod auth;
 mod authority;
 mod commands;
 mod discovery;

@@ -2,9 +2,9 @@
 
 use cairn_engine::api::etcdserverpb::alarm_request::AlarmAction;
 use cairn_engine::api::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, AuthEnableRequest, AuthStatusRequest,
-    AuthenticateRequest, CompactionRequest, DefragmentRequest, DowngradeRequest, HashKvRequest,
-    HashRequest, LeaseGrantRequest, MemberListRequest, SnapshotRequest, StatusRequest,
+    AlarmMember, AlarmRequest, AlarmType, AuthStatusRequest, AuthenticateRequest,
+    CompactionRequest, DefragmentRequest, DowngradeRequest, HashKvRequest, HashRequest,
+    LeaseGrantRequest, MemberListRequest, SnapshotRequest, StatusRequest,
 };
 use cairn_engine::api::health::HealthCheckRequest;
 use cairn_engine::api::health::health_check_response::ServingStatus;
@@ -210,10 +210,6 @@ async fn what_is_not_served_says_so(member: &mut Member) {
         let text = format!("unknown method {name} for service etcdserverpb.{service}");
         with(Code::Unimplemented, &text)
     };
-    assert_eq!(
-        refusal(auth.auth_enable(AuthEnableRequest {}).await),
-        unimplemented("AuthEnable", "Auth")
-    );
     assert_eq!(
         refusal(maintenance(member).downgrade(DowngradeRequest::default()).await),
         unimplemented("Downgrade", "Maintenance")

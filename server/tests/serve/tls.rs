@@ -36,7 +36,7 @@ on_both_runtimes! {
 }
 
 /// An authority in the member's directory, and a certificate for the member.
-fn authority(member: &Member) -> (Authority, Identity) {
+pub(crate) fn authority(member: &Member) -> (Authority, Identity) {
     let authority = Authority::new(&member.place.directory, "authority");
     let host = member.place.address.ip().to_string();
     let identity = authority.issue("server", 1, &[&host, "localhost"]);
@@ -44,7 +44,7 @@ fn authority(member: &Member) -> (Authority, Identity) {
 }
 
 /// Starts the member again, with TLS and these flags.
-async fn secure(member: &mut Member, identity: &Identity, more: &[String]) {
+pub(crate) async fn secure(member: &mut Member, identity: &Identity, more: &[String]) {
     let url = format!("https://{}", member.place.address);
     let mut flags = vec![
         format!("--listen-client-urls={url}"),
@@ -57,10 +57,10 @@ async fn secure(member: &mut Member, identity: &Identity, more: &[String]) {
     member.restart(&flags).await;
 }
 
-type Stream = TlsStream<tokio::net::TcpStream>;
+pub(crate) type Stream = TlsStream<tokio::net::TcpStream>;
 
 /// Shakes hands, and speaks if that is what is agreed on.
-async fn connect(
+pub(crate) async fn connect(
     member: &Member,
     mut config: ClientConfig,
     protocols: &[&str],
@@ -82,7 +82,7 @@ async fn health(member: &Member, config: ClientConfig) -> Result<String, String>
     if answer.starts_with("HTTP/1.1 200 OK") { Ok(answer) } else { Err(answer) }
 }
 
-async fn http2(stream: Stream) -> SendRequest<Bytes> {
+pub(crate) async fn http2(stream: Stream) -> SendRequest<Bytes> {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
@@ -90,7 +90,7 @@ async fn http2(stream: Stream) -> SendRequest<Bytes> {
 }
 
 /// Posts a body of some type; the status, what came, and the trailers' gRPC status.
-async fn post(
+pub(crate) async fn post(
     client: &mut SendRequest<Bytes>,
     path: &str,
     kind: &str,
@@ -113,7 +113,7 @@ async fn post(
     (code, found, status)
 }
 
-fn framed(message: &impl prost::Message) -> Vec<u8> {
+pub(crate) fn framed(message: &impl prost::Message) -> Vec<u8> {
     let message = message.encode_to_vec();
     [&[0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..], &message].concat()
 }

@@ -7,6 +7,7 @@
 //! have happened or not: history knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_engine::api::check::{is_read_only, is_serializable};
@@ -15,6 +16,7 @@ use cairn_engine::api::etcdserverpb::{
     ResponseHeader, TxnResponse,
 };
 use cairn_engine::api::{Error, Request, Response};
+use cairn_engine::auth::{Answer as Told, Author, Credential, Identity};
 use cairn_engine::cluster::{Change, Wish};
 use cairn_engine::command::Command;
 use cairn_engine::raft::Index;
@@ -24,6 +26,7 @@ use prost::Message;
 
 use super::history::{Committed, History};
 use super::{Violation, ensure};
+use crate::model::auth::{Auth, Needs};
 use crate::model::{Answer, Model};
 
 /// A question under way.
@@ -35,6 +38,10 @@ pub struct Asked {
     pub shard: ShardId,
     /// In which of the member's lives.
     pub life: u64,
+    /// What the client has shown of itself.
+    pub credential: Credential,
+    /// Who that is, if it is anybody's.
+    pub user: Option<Arc<str>>,
     /// What is asked.
     pub request: Request,
     /// What the log says if it happens.
@@ -45,6 +52,22 @@ pub struct Asked {
     pub floor: Index,
     /// What the member had applied by then.
     pub local_floor: Index,
+}
+
+impl Asked {
+    /// Whom `auth` takes the client for.
+    fn author(&self, auth: &Auth) -> Result<Author, Error> {
+        let user = |name: &Arc<str>, revision| {
+            Ok(Author::User(Identity { name: Arc::clone(name), revision }))
+        };
+        match (&self.credential, &self.user) {
+            (Credential::Member, _) => Ok(Author::Member),
+            (Credential::Unreadable, _) if auth.is_enabled() => Err(Error::InvalidAuthToken),
+            (Credential::Signed { name, revision }, _) => user(name, *revision),
+            (_, Some(name)) => user(name, auth.revision()),
+            (_, None) => Ok(Author::Nobody),
+        }
+    }
 }
 
 /// What became of a question.
@@ -101,6 +124,12 @@ impl Answers {
             let is_read = asked.command.is_none() && !matches!(asked.request, Request::Members(_));
             return Ok(if is_read { Outcome::Refused(*error) } else { Outcome::Unknown });
         }
+        let goes_through_the_log = asked.command.is_some()
+            && !matches!(asked.request, Request::LeaseKeepAlive(_))
+            || matches!(asked.request, Request::Members(_));
+        if !goes_through_the_log && self.permitted(history, asked, result.as_ref().err())? {
+            return Ok(Outcome::Refused(*result.as_ref().expect_err("it was refused")));
+        }
         match (&asked.request, result) {
             (Request::Range(request) | Request::RangeStream(request), Err(error)) => {
                 let mut agrees = |model: &Model| model.range(request).err() == Some(*error);
@@ -154,6 +183,7 @@ impl Answers {
             (
                 Request::LeaseLeases
                 | Request::Status
+                | Request::AuthQuery(_)
                 | Request::HashKv(_)
                 | Request::MemberList(_)
                 | Request::MoveLeader(_),
@@ -167,6 +197,8 @@ impl Answers {
                 | Request::Compact(_)
                 | Request::LeaseGrant(_)
                 | Request::LeaseRevoke(_)
+                | Request::Auth(_)
+                | Request::Authenticate(_)
                 | Request::Alarm(_),
                 _,
             ) => {
@@ -180,6 +212,64 @@ impl Answers {
             Ok(_) => Outcome::Answered(None),
             Err(error) => Outcome::Refused(*error),
         })
+    }
+
+    /// Whether somebody who reads was refused for who they are; objects if they should not have been, or should.
+    fn permitted(
+        &self,
+        history: &History,
+        asked: &Asked,
+        refused: Option<&Error>,
+    ) -> Result<bool, Violation> {
+        let is_refusal = |error: &Error| {
+            matches!(
+                error,
+                Error::UserEmpty
+                    | Error::InvalidAuthToken
+                    | Error::PermissionDenied
+                    | Error::AuthOldRevision
+            )
+        };
+        let refused = refused.filter(|error| is_refusal(error));
+        // A core that lags serves what it has, by the users that it knows.
+        let since = |linearizable| if linearizable { asked.floor } else { Index(0) };
+        let (needs, from) =
+            if let Request::Range(range) | Request::RangeStream(range) = &asked.request {
+                (Some(Needs::of_range(range)), since(!range.serializable))
+            } else if let Request::Txn(txn) = &asked.request {
+                (Some(Needs::of_txn(txn)), since(!is_serializable(txn)))
+            } else if let Request::HashKv(_) = &asked.request {
+                (Some(Needs::Root), asked.local_floor)
+            } else {
+                // What the others need depends on leases as they were.
+                (None, asked.local_floor)
+            };
+        let mut auths = history.auths(from, history.applied(asked.member));
+        let was_so = match (needs, refused) {
+            (Some(needs), refused) => auths.any(|auth| {
+                let permitted = match asked.author(auth) {
+                    Ok(author) => auth.permit(&author, &needs, |_| Vec::new()),
+                    Err(error) => Err(error),
+                };
+                let is_token = matches!(asked.credential, Credential::Token(_));
+                // Whether a token had ended is its member's own knowledge.
+                permitted.as_ref().err() == refused
+                    || refused == Some(&Error::InvalidAuthToken) && is_token && auth.is_enabled()
+            }),
+            (None, Some(_)) => auths.any(Auth::is_enabled),
+            (None, None) => true,
+        };
+        // A stranger is refused by a member that lags, too.
+        let mut local = history.auths(Index(0), history.applied(asked.member));
+        let is_stranger = refused == Some(&Error::UserEmpty)
+            && asked.credential == Credential::None
+            && local.any(Auth::is_enabled);
+        let is_token = refused == Some(&Error::InvalidAuthToken)
+            && matches!(asked.credential, Credential::Token(_));
+        ensure(was_so || is_stranger || is_token, "permission", || {
+            format!("{asked:?} is refused with {refused:?}")
+        })?;
+        Ok(refused.is_some())
     }
 
     fn range(
@@ -257,19 +347,44 @@ impl Answers {
         };
         let to = history.applied(asked.member);
         for (index, entry) in history.between(asked.floor, to) {
-            let elsewhere = entry.origin.is_some_and(|origin| origin != asked.member);
-            if entry.claimed || elsewhere || entry.command.as_ref() != Some(command) {
+            let elsewhere = history.proposer(entry) != Some(asked.member);
+            let is_of_another = match &entry.author {
+                Author::User(identity) => asked.user.as_ref() != Some(&identity.name),
+                Author::Member => asked.credential != Credential::Member,
+                // Authentication was not enabled where it was asked.
+                Author::Nobody => false,
+            };
+            if entry.claimed
+                || elsewhere
+                || is_of_another
+                || entry.command.as_ref() != Some(command)
+            {
                 continue;
             }
             // Who waits for the end of a compaction is answered at a later revision.
             let same = entry.answer.as_ref() == Some(&answer)
                 || physical && entry.answer.as_ref().is_some_and(Result::is_ok) && answer.is_ok();
             if same {
+                if let Ok(Response::Auth(Told::Authenticate(told))) = result {
+                    ensure(told.token == index.0.to_string(), "token", || {
+                        format!("{told:?} was assigned by {index}")
+                    })?;
+                }
                 entry.claimed = true;
                 return Ok(match result {
                     Ok(_) => Outcome::Answered(Some(index)),
                     Err(error) => Outcome::Refused(*error),
                 });
+            }
+        }
+        if let Err(error @ (Error::UserEmpty | Error::InvalidAuthToken)) = result {
+            let mut auths = history.auths(asked.local_floor, to);
+            let is_stranger = asked.credential == Credential::None && *error == Error::UserEmpty;
+            let is_token = matches!(asked.credential, Credential::Token(_));
+            let is_so = is_stranger || is_token && *error == Error::InvalidAuthToken;
+            if is_so && auths.any(Auth::is_enabled) {
+                self.refuse(asked);
+                return Ok(Outcome::Refused(*error));
             }
         }
         // These are told before anything is proposed.
@@ -373,6 +488,8 @@ fn answer_of(mut response: Response, asked: &Asked) -> Result<Answer, Violation>
         Response::LeaseGrant(response) => Answer::LeaseGrant(response),
         Response::LeaseRevoke(response) => Answer::LeaseRevoke(response),
         Response::Alarm(response) => Answer::Alarm(response),
+        Response::Auth(Told::Done(_)) => Answer::Auth,
+        Response::Auth(Told::Authenticate(_)) => Answer::Token,
         Response::Range(_)
         | Response::RangeStream(_)
         | Response::LeaseKeepAlive(_)
@@ -388,7 +505,8 @@ fn answer_of(mut response: Response, asked: &Asked) -> Result<Answer, Violation>
         | Response::Defragment(_)
         | Response::Hash(_)
         | Response::HashKv(_)
-        | Response::Snapshot(_) => {
+        | Response::Snapshot(_)
+        | Response::Auth(_) => {
             return Err(Violation::new("answer", format!("{response:?} for {asked:?}")));
         }
     })

@@ -11,9 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf, Bytes};
 use cairn_engine::MemberId;
 use cairn_engine::Replica;
+use cairn_engine::api::authpb::Permission;
 use cairn_engine::api::mvccpb::KeyValue;
 use cairn_engine::api::mvccpb::event::EventType;
 use cairn_engine::api::{Error, KeyRange};
+use cairn_engine::auth::Author;
 use cairn_engine::cluster::Cluster;
 use cairn_engine::command::Command;
 use cairn_engine::event::Publication;
@@ -25,6 +27,7 @@ use cairn_engine::raft::{EntryKind, HardState, Index, Term};
 use cairn_engine::state_machine::StateMachine;
 
 use super::{Violation, ensure};
+use crate::model::auth::Auth;
 use crate::model::{Answer, Event, Model};
 use crate::trace::Hasher;
 
@@ -61,6 +64,8 @@ pub struct History {
     holders: BTreeMap<(Index, Term), BTreeSet<MemberId>>,
     /// What was passed on to a leader, by whom and under which number.
     origins: BTreeSet<(MemberId, u64)>,
+    /// Users and roles after each entry that changed them.
+    auths: Vec<(Index, Auth)>,
 }
 
 /// Who votes and who learns, read from the bytes in the log.
@@ -128,8 +133,10 @@ pub struct Committed {
     pub ended: BTreeSet<i64>,
     /// What was, after it.
     pub moment: Moment,
-    /// The member that passed it on to the leader, if one did: it answers whoever asked.
+    /// The member that passed it on to the leader, if one did.
     pub origin: Option<MemberId>,
+    /// On whose behalf.
+    pub author: Author,
     /// Somebody's answer was traced to it.
     pub claimed: bool,
 }
@@ -220,6 +227,18 @@ impl History {
     pub fn moment(&self, index: Index) -> Moment {
         let first = Moment { revision: 1, compacted: -1, events: 0, digest: 0 };
         self.get(index).map_or(first, |entry| entry.moment)
+    }
+
+    /// Users and roles as they were from one index to another.
+    pub fn auths(&self, from: Index, to: Index) -> impl Iterator<Item = &Auth> {
+        static FIRST: std::sync::OnceLock<Auth> = std::sync::OnceLock::new();
+        let start = self.auths.partition_point(|(index, _)| *index <= from);
+        let first = match start.checked_sub(1) {
+            Some(place) => &self.auths[place].1,
+            None => FIRST.get_or_init(Auth::default),
+        };
+        let later = self.auths[start..].iter().take_while(move |(index, _)| *index <= to);
+        core::iter::once(first).chain(later.map(|(_, auth)| auth))
     }
 
     /// What a member published last in this life.
@@ -400,6 +419,11 @@ impl History {
         })
     }
 
+    /// The member for whose client an entry was proposed: it answers.
+    pub fn proposer(&self, entry: &Committed) -> Option<MemberId> {
+        entry.origin.or_else(|| self.leaders.get(&entry.term).map(|leader| leader.id))
+    }
+
     /// Whether nobody began to lead a later term.
     pub fn is_newest_leader(&self, term: Term) -> bool {
         self.leaders.range(term.next()..).next().is_none()
@@ -500,7 +524,7 @@ impl History {
         self.check_quorum(index, term)?;
         let known = &self.entries[&(index, term)];
         let (mut answer, mut events, mut ended) = (None, Vec::new(), BTreeSet::new());
-        let mut origin = None;
+        let (mut origin, mut author) = (None, Author::Nobody);
         let mut membership = None;
         let data = match known.kind {
             EntryKind::Empty => None,
@@ -534,7 +558,11 @@ impl History {
                         }
                     };
                     let before = leases(&self.model);
-                    let (result, changed) = self.model.apply(stamp.time.0, &command);
+                    author = stamp.author;
+                    let (result, changed) = self.model.apply_for(&author, stamp.time.0, &command);
+                    if matches!(command, Command::Auth(_)) {
+                        self.auths.push((index, self.model.auth().clone()));
+                    }
                     ended = &before - &leases(&self.model);
                     (answer, events) = (Some(result), changed);
                     Some(command)
@@ -553,7 +581,16 @@ impl History {
         };
         self.follow_members(index, command.as_ref(), membership)?;
         let claimed = false;
-        self.committed.push(Committed { term, command, answer, ended, moment, origin, claimed });
+        self.committed.push(Committed {
+            term,
+            command,
+            answer,
+            ended,
+            moment,
+            origin,
+            author,
+            claimed,
+        });
         Ok(())
     }
 
@@ -674,7 +711,8 @@ impl Digests {
             .map(|(kind, member)| digest(&[i64::from(*kind).cast_unsigned(), *member]));
         let rest = [model.revision(), model.compacted()].map(i64::cast_unsigned);
         let rest = digest(&[rest[0], rest[1], model.time_ms()]);
-        leases.chain(alarms).chain([rest]).fold(self.sum, u64::wrapping_add)
+        let auth = model.auth().facts().into_iter().map(|fact| digest_fact(&fact));
+        leases.chain(alarms).chain(auth).chain([rest]).fold(self.sum, u64::wrapping_add)
     }
 }
 
@@ -698,7 +736,34 @@ fn digest_of(state: &StateMachine) -> u64 {
     });
     let rest = [state.store.revision(), state.store.compacted()].map(i64::cast_unsigned);
     let rest = digest(&[rest[0], rest[1], state.time.0]);
-    leases.chain(alarms).chain([rest]).fold(sum, u64::wrapping_add)
+    let auth = facts(&state.auth).into_iter().map(|fact| digest_fact(&fact));
+    leases.chain(alarms).chain(auth).chain([rest]).fold(sum, u64::wrapping_add)
+}
+
+/// What users and roles are, as [`Auth::facts`] tells it of a model's.
+fn facts(auth: &cairn_engine::auth::Auth) -> Vec<Vec<u8>> {
+    let mut facts = vec![vec![u8::from(auth.is_enabled())], auth.revision().to_le_bytes().to_vec()];
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    for (user, since) in auth.users() {
+        let (name, hash, roles) = (text(&user.name), text(&user.password), user.roles.join(","));
+        let no_password = user.options.is_some_and(|options| options.no_password);
+        facts.push(format!("{name} {hash} {no_password} {roles} {since}").into_bytes());
+    }
+    for role in auth.roles() {
+        let name = text(&role.name);
+        for permission in &role.key_permission {
+            let Permission { perm_type, key, range_end } = permission;
+            facts.push(format!("{name} {key:?} {range_end:?} {perm_type}").into_bytes());
+        }
+        facts.push(name.into_bytes());
+    }
+    facts
+}
+
+fn digest_fact(fact: &[u8]) -> u64 {
+    let mut hasher = Hasher::default();
+    hasher.bytes(fact);
+    hasher.finish()
 }
 
 fn digest_kv(kv: &KeyValue) -> u64 {

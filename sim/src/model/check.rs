@@ -39,6 +39,8 @@ pub fn command(command: &Command, ops_max: usize) -> Result<(), Error> {
         | Command::LeaseExpire(_)
         | Command::Alarm(_)
         | Command::Members(_)
+        | Command::Auth(_)
+        | Command::Authenticate(_)
         | Command::Tick => Ok(()),
     }
 }

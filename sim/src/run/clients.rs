@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use cairn_engine::api::{Error, Request, Response};
+use cairn_engine::auth::{Answer, Credential};
 use cairn_engine::raft::Index;
 use cairn_engine::{MemberId, RequestId, ShardId};
 
@@ -12,6 +13,7 @@ use super::members::OPERATOR;
 use super::{Phase, Run};
 use crate::check::Violation;
 use crate::check::answers::{Asked, Outcome};
+use crate::workload::Client;
 
 /// A question under way.
 #[derive(Debug)]
@@ -52,7 +54,15 @@ impl Run {
         self.questions_asked += 1;
         let id = RequestId(self.questions_asked);
         let shard = self.a_shard();
+        let who = if self.phase == Phase::Calm {
+            // What must be served now is to be served whoever may.
+            Client { credential: Credential::Member, user: None }
+        } else {
+            self.generator.client(&request, &self.history.model)
+        };
         let asked = Asked {
+            credential: who.credential.clone(),
+            user: who.user,
             member,
             shard,
             life: self.world.lives(member),
@@ -67,7 +77,7 @@ impl Run {
         });
         let at = self.fastest_time();
         self.questions.insert(id, Question { client, asked, at });
-        self.world.request(member, shard, id, request);
+        self.world.request_as(who.credential, (member, shard), id, request);
     }
 
     pub(super) fn a_shard(&mut self) -> ShardId {
@@ -86,6 +96,12 @@ impl Run {
             return Err(Violation::new("answer", what));
         };
         let outcome = self.answers.judge(&mut self.history, &question.asked, result)?;
+        if let (Request::Authenticate(assignment), Ok(Response::Auth(Answer::Authenticate(told)))) =
+            (&question.asked.request, result)
+        {
+            let index = told.token.parse().expect("the checker has read it");
+            self.generator.assigned(assignment, index);
+        }
         self.mark_request(&question.asked.request, Fate::of(&outcome));
         match outcome {
             Outcome::Answered(index) => {

@@ -65,6 +65,8 @@ pub enum Kind {
     HashKv,
     Members,
     MoveLeader,
+    Auth,
+    Authenticate,
 }
 
 /// What became of a request.
@@ -89,7 +91,7 @@ const HITS: [Hit; 8] = [
     Hit::Unsound,
 ];
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 16] = [
     Kind::Range,
     Kind::RangeStream,
     Kind::Put,
@@ -104,6 +106,8 @@ const KINDS: [Kind; 14] = [
     Kind::HashKv,
     Kind::Members,
     Kind::MoveLeader,
+    Kind::Auth,
+    Kind::Authenticate,
 ];
 
 impl Mark {
@@ -183,11 +187,14 @@ impl Run {
             Request::HashKv(_) => Kind::HashKv,
             Request::Members(_) => Kind::Members,
             Request::MoveLeader(_) => Kind::MoveLeader,
+            Request::Auth(_) => Kind::Auth,
+            Request::Authenticate(_) => Kind::Authenticate,
             Request::MemberList(_)
             | Request::Status
             | Request::Defragment
             | Request::Hash
             | Request::Snapshot
+            | Request::AuthQuery(_)
             | Request::Alarm(_) => return,
         };
         self.mark(Mark::Request(kind, fate));

@@ -6,6 +6,7 @@ use cairn_engine::api::etcdserverpb::watch_request::RequestUnion;
 use cairn_engine::api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
 };
+use cairn_engine::auth::Credential;
 use cairn_engine::{MemberId, ShardId, ShardInput, StreamId, watch};
 
 use super::alarm::Alarm;
@@ -81,7 +82,11 @@ impl Run {
         let place = Place { stream, member, shard };
         self.watches.opened(stream, member);
         self.reading.insert(stream, VecDeque::new());
-        self.world.watch(member, shard, ShardInput::WatchOpened(stream));
+        self.world.watch(
+            member,
+            shard,
+            ShardInput::WatchOpened(stream, Credential::CommonName("root".into())),
+        );
         self.watchers[client].stream = Some(place);
         for subscription in core::mem::take(&mut self.watchers[client].interrupted) {
             self.tally.resumed += 1;

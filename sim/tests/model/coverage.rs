@@ -140,6 +140,8 @@ impl Seen {
             | Command::LeaseRenew(_)
             | Command::LeaseExpire(_)
             | Command::Members(_)
+            | Command::Auth(_)
+            | Command::Authenticate(_)
             | Command::Tick => {}
         }
     }
@@ -163,6 +165,7 @@ impl Seen {
                 }
             }
             Ok(Answer::Alarm(response)) => self.note(format!("{} alarms", response.alarms.len())),
+            Ok(Answer::Auth | Answer::Token) => self.note("users"),
             Ok(Answer::Nothing) => self.note(format!("expiry of {changed}")),
             Err(error) => self.note(format!("{error:?}")),
         }

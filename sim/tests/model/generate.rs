@@ -329,6 +329,8 @@ impl Resolve for Command {
             | Self::LeaseExpire(_)
             | Self::Alarm(_)
             | Self::Members(_)
+            | Self::Auth(_)
+            | Self::Authenticate(_)
             | Self::Tick) => other,
         }
     }

@@ -40,7 +40,7 @@ impl Pair {
         assert_eq!((stamp, &decoded), (ClusterTime(time_ms).into(), &command));
 
         let first_new = self.model.events().len();
-        let Applied { outcome, changes } = self.state.apply(stamp.time, decoded);
+        let Applied { outcome, changes } = self.state.apply(ClusterTime(time_ms), decoded);
         let (expected, events) = self.model.apply(time_ms, &command);
         let revision = self.state.store.revision();
         assert_eq!(outcome.map(|outcome| answer(outcome, revision)), expected);
@@ -103,6 +103,8 @@ fn check(command: &Command) -> Result<(), Error> {
         | Command::LeaseExpire(_)
         | Command::Alarm(_)
         | Command::Members(_)
+        | Command::Auth(_)
+        | Command::Authenticate(_)
         | Command::Tick => Ok(()),
     }
 }
@@ -147,7 +149,8 @@ fn answer(outcome: Outcome, revision: i64) -> Answer {
         | Response::Defragment(_)
         | Response::Hash(_)
         | Response::HashKv(_)
-        | Response::Snapshot(_) => panic!("no command is answered with this"),
+        | Response::Snapshot(_)
+        | Response::Auth(_) => panic!("no command is answered with this"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! bucket            key                                       value
 //! alarm             etcdserverpb.AlarmMember                  nothing
-//! auth              authRevision, authEnabled                 u64; 1 or 0
+//! auth              authEnabled, authRevision                 1 or 0; u64
 //! authRoles         name                                      authpb.Role
 //! authUsers         name                                      authpb.User
 //! cluster           clusterVersion                            3.7.0
@@ -21,7 +21,7 @@
 //!
 //! # Limits
 //!
-//! No users and roles: the engine has none yet. A lease begins anew where the file is used, as with etcd: its
+//! A lease begins anew where the file is used, as with etcd: its
 //! message has a field for the remaining time, but where checkpoints of leases are off, as they are by default,
 //! etcd never resets it, and a lease would be renewed for that time only, ever after.
 
@@ -104,10 +104,9 @@ impl Buckets {
         };
         let buckets = vec![
             pairs("alarm", alarms(&state)),
-            // etcd begins to count at one.
-            pairs("auth", vec![Pair::new("authRevision", number(1))]),
-            pairs("authRoles", Vec::new()),
-            pairs("authUsers", Vec::new()),
+            pairs("auth", auth(&state)),
+            pairs("authRoles", roles(&state)),
+            pairs("authUsers", users(&state)),
             pairs("cluster", vec![Pair::new("clusterVersion", minor_version(&state.version))]),
             Bucket { name: "key", content: Content::History },
             Bucket { name: "lease", content: Content::Leases },
@@ -276,6 +275,22 @@ fn alarms(state: &EtcdState) -> Vec<Pair> {
         .collect();
     pairs.sort();
     pairs
+}
+
+fn auth(state: &EtcdState) -> Vec<Pair> {
+    let revision = Pair::new("authRevision", number(state.auth.revision()));
+    // etcd does not say that authentication is disabled before it was ever enabled.
+    let enabled = state.auth.is_enabled().then(|| Pair::new("authEnabled", [1]));
+    enabled.into_iter().chain([revision]).collect()
+}
+
+fn roles(state: &EtcdState) -> Vec<Pair> {
+    state.auth.roles().map(|role| Pair::new(role.name.clone(), role.encode_to_vec())).collect()
+}
+
+fn users(state: &EtcdState) -> Vec<Pair> {
+    let users = state.auth.users();
+    users.map(|(user, _)| Pair::new(user.name.clone(), user.encode_to_vec())).collect()
 }
 
 fn members(members: &[Member]) -> Vec<Pair> {

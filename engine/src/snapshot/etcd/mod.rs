@@ -22,12 +22,14 @@ mod buckets;
 mod tree;
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
 use bytes::BytesMut;
 
 use crate::api::etcdserverpb::Member;
+use crate::auth::Auth;
 use crate::convert::to_u64;
 use crate::cow::CowTree;
 use crate::ids::{ClusterId, MemberId};
@@ -64,6 +66,8 @@ pub struct EtcdState {
     pub time: ClusterTime,
     /// The alarms.
     pub alarms: Alarms,
+    /// Users and roles.
+    pub auth: Arc<Auth>,
 }
 
 /// The file, a part at a time: [`EtcdSnapshot::measure`] until it says how long the file is, then

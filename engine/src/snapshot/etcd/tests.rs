@@ -38,6 +38,7 @@ fn etcd_state(state: &StateMachine) -> EtcdState {
         leases: state.lessor.leases(),
         time: ClusterTime(0),
         alarms: state.alarms.clone(),
+        auth: alloc::sync::Arc::clone(&state.auth),
     }
 }
 

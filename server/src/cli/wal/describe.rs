@@ -9,6 +9,7 @@ use cairn_engine::api::etcdserverpb::{
     AlarmRequest, AlarmType, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
     TxnRequest,
 };
+use cairn_engine::auth;
 use cairn_engine::cluster::Change;
 use cairn_engine::command::Command;
 use cairn_engine::ids::LeaseId;
@@ -55,7 +56,44 @@ impl Text {
             Command::LeaseExpire(leases) => self.leases("expire", leases),
             Command::Alarm(request) => self.alarm(request),
             Command::Members(change) => self.members(change),
+            Command::Auth(change) => self.auth(change),
+            Command::Authenticate(assignment) => {
+                write!(self.out, "token for user {:?}", assignment.name)
+            }
             Command::Tick => self.out.write_str("tick"),
+        }
+    }
+
+    /// Hashes of passwords are not shown, whatever is.
+    fn auth(&mut self, change: &auth::Change) -> fmt::Result {
+        use auth::Change;
+        match change {
+            Change::Enable => self.out.write_str("enable authentication"),
+            Change::Disable => self.out.write_str("disable authentication"),
+            Change::UserAdd(request) => write!(self.out, "add user {:?}", request.name),
+            Change::UserDelete(request) => write!(self.out, "delete user {:?}", request.name),
+            Change::UserChangePassword(request) => {
+                write!(self.out, "change the password of user {:?}", request.name)
+            }
+            Change::UserGrantRole(request) => {
+                write!(self.out, "grant role {:?} to user {:?}", request.role, request.user)
+            }
+            Change::UserRevokeRole(request) => {
+                write!(self.out, "revoke role {:?} from user {:?}", request.role, request.name)
+            }
+            Change::RoleAdd(request) => write!(self.out, "add role {:?}", request.name),
+            Change::RoleDelete(request) => write!(self.out, "delete role {:?}", request.role),
+            Change::RoleGrantPermission(request) => {
+                write!(self.out, "permit role {:?} ", request.name)?;
+                let Some(permission) = &request.perm else { return self.out.write_str("nothing") };
+                let kind = permission.perm_type();
+                write!(self.out, "{} on ", kind.as_str_name())?;
+                self.range(&permission.key, &permission.range_end)
+            }
+            Change::RoleRevokePermission(request) => {
+                write!(self.out, "forbid role {:?} ", request.role)?;
+                self.range(&request.key, &request.range_end)
+            }
         }
     }
 
