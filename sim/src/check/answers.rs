@@ -347,7 +347,7 @@ impl Answers {
         };
         let to = history.applied(asked.member);
         for (index, entry) in history.between(asked.floor, to) {
-            let elsewhere = history.proposer(entry) != Some(asked.member);
+            let elsewhere = entry.origin != Some(asked.member);
             let is_of_another = match &entry.author {
                 Author::User(identity) => asked.user.as_ref() != Some(&identity.name),
                 Author::Member => asked.credential != Credential::Member,

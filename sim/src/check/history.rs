@@ -133,7 +133,7 @@ pub struct Committed {
     pub ended: BTreeSet<i64>,
     /// What was, after it.
     pub moment: Moment,
-    /// The member that passed it on to the leader, if one did.
+    /// The member that passed it on to the leader, or else the leader: it answers whoever asked.
     pub origin: Option<MemberId>,
     /// On whose behalf.
     pub author: Author,
@@ -419,11 +419,6 @@ impl History {
         })
     }
 
-    /// The member for whose client an entry was proposed: it answers.
-    pub fn proposer(&self, entry: &Committed) -> Option<MemberId> {
-        entry.origin.or_else(|| self.leaders.get(&entry.term).map(|leader| leader.id))
-    }
-
     /// Whether nobody began to lead a later term.
     pub fn is_newest_leader(&self, term: Term) -> bool {
         self.leaders.range(term.next()..).next().is_none()
@@ -524,6 +519,7 @@ impl History {
         self.check_quorum(index, term)?;
         let known = &self.entries[&(index, term)];
         let (mut answer, mut events, mut ended) = (None, Vec::new(), BTreeSet::new());
+        let leader = self.leaders.get(&term).map(|leader| leader.id);
         let (mut origin, mut author) = (None, Author::Nobody);
         let mut membership = None;
         let data = match known.kind {
@@ -541,7 +537,7 @@ impl History {
             None => None,
             Some(data) => match Command::decode(data) {
                 Ok((stamp, command)) => {
-                    origin = stamp.origin.map(|origin| origin.member);
+                    origin = stamp.origin.map_or(leader, |origin| Some(origin.member));
                     let once = stamp
                         .origin
                         .is_none_or(|origin| self.origins.insert((origin.member, origin.number)));
