@@ -126,6 +126,8 @@ func TestClientsLogInAnew(t *testing.T) {
 		// Tokens do not outlive the process, passwords do.
 		s.kill()
 		s.launch(t)
+		// A read is tried again while nobody is there; a write is not.
+		get(t, ann, "app/1")
 		put(t, ann, "app/1", "3")
 		_, err := root.UserRevokeRole(within(t), "ann", "app")
 		check(t, err)
@@ -185,7 +187,8 @@ func TestUsersMoveToEtcd(t *testing.T) {
 		equal(t, "the users", users.Users, []string{"ann", "bob", "cid", "root"})
 		role, err := again.RoleGet(within(t), "app")
 		check(t, err)
-		equal(t, "what the role may", role.Perm[0].String(), `permType:READWRITE  key:"app/"  range_end:"app0"`)
+		perm := role.Perm[0]
+		equal(t, "what the role may", []string{perm.PermType.String(), string(perm.Key), string(perm.RangeEnd)}, []string{"READWRITE", "app/", "app0"})
 		ann := restored.as(t, "ann")
 		put(t, ann, "app/1", "2")
 		_, err = ann.Get(within(t), "other")
