@@ -264,7 +264,7 @@ func TestAMemberComesAndGoes(t *testing.T) {
 
 		said := must(t, c.etcdctl(t, "member", "remove", id))
 		// Ids are padded with spaces.
-		if !regexp.MustCompile(`^Member +`+id+` removed from cluster`).MatchString(said) {
+		if !regexp.MustCompile(`^Member +` + id + ` removed from cluster`).MatchString(said) {
 			t.Fatalf("etcdctl said %q", said)
 		}
 		select {
