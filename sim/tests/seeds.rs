@@ -129,3 +129,9 @@ fn seed_1121_what_was_before_the_news_does_not_answer_it() {
 fn seed_1507_what_a_leader_proposed_for_its_own_client_is_nobody_elses() {
     check(1507);
 }
+
+/// A put was said twice to a leader that had no room for the one and room for the other: it was refused, and done.
+#[test]
+fn seed_1867_what_is_refused_is_refused_in_every_copy() {
+    check(1867);
+}

@@ -14,7 +14,7 @@
 //!
 //! - F1 A leader of term T proposes only what was sent to the leader of T; so once an entry of a later term is
 //!   applied here, what was sent for T and is not in the log by then never will be, and may be sent anew.
-//! - F2 A leader puts a number of an incarnation into the log once in its term.
+//! - F2 A leader puts a number of an incarnation into the log once in its term, or refuses it: one of the two.
 //! - F3 What may have been applied where this member did not see it (a snapshot took its place) is not sent again:
 //!   its client is told that the outcome is unknown.
 

@@ -259,19 +259,19 @@ impl Replica {
             return;
         }
         for Proposal { number, command } in proposals {
+            // Before anything else: who is told that it is refused must not find that another copy was let through.
+            if !self.gate.admit(from, life, number) {
+                continue;
+            }
             let origin = Origin { member: from, number };
             if !self.has_room(command.len()) {
                 let error = Error::RequestTooManyRequests;
                 self.send(from, Body::Refused { number, error });
             } else if command.first() == Some(&WISH) {
-                if let Some((author, wish)) = decode_wish(&command)
-                    && self.gate.admit(from, life, number)
-                {
+                if let Some((author, wish)) = decode_wish(&command) {
                     self.wish_of(&author, wish, Asker::Peer(origin));
                 }
-            } else if let Some(data) = self.restamp(command, origin)
-                && self.gate.admit(from, life, number)
-            {
+            } else if let Some(data) = self.restamp(command, origin) {
                 self.propose_bytes(data, Waiter::Nobody);
             }
         }
