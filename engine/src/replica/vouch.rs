@@ -72,12 +72,14 @@ impl Vouchers {
     }
 
     fn are_enough(&self, own: MemberId, membership: &Membership) -> bool {
-        membership.halves().all(|half| {
-            let is_unheard = |id: &&MemberId| **id != own && !self.have_heard(**id);
-            let unheard = half.iter().filter(is_unheard).count();
-            let others_in_majority = half.len() / 2 + usize::from(!half.contains(&own));
-            unheard < others_in_majority
-        })
+        // Who joins and knows no members yet can tell nothing of what majorities did.
+        !membership.is_empty()
+            && membership.halves().all(|half| {
+                let is_unheard = |id: &&MemberId| **id != own && !self.have_heard(**id);
+                let unheard = half.iter().filter(is_unheard).count();
+                let others_in_majority = half.len() / 2 + usize::from(!half.contains(&own));
+                unheard < others_in_majority
+            })
     }
 
     /// Whether a member may be voted for (V3).
@@ -133,7 +135,8 @@ mod tests {
     #[test]
     fn no_majority_with_the_member_that_forgot_may_be_unheard() {
         let of = |numbers: &[u64]| Membership::new(ids(numbers));
-        let cases: [(Membership, &[u64], bool); 17] = [
+        let cases: [(Membership, &[u64], bool); 18] = [
+            (of(&[]), &[2, 3], false),
             (of(&[1]), &[], false),
             (of(&[1]), &[2], false),
             (of(&[1, 2]), &[], false),
