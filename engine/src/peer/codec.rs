@@ -74,8 +74,8 @@ pub fn weight_bytes(message: &Message) -> usize {
             proposals.iter().map(|proposal| PROPOSAL_BYTES + proposal.command.len()).sum()
         }
         Body::SnapshotPart(part) => part.bytes.len(),
+        Body::Refused { error, .. } => error.message().len(),
         Body::Raft { .. }
-        | Body::Refused { .. }
         | Body::ReadIndex { .. }
         | Body::ReadIndexAnswer { .. }
         | Body::Digest { .. }

@@ -490,6 +490,15 @@ fn messages() -> impl Strategy<Value = Message> {
     (known, bodies()).prop_map(|(known, body)| message(known, body))
 }
 
+#[test]
+fn whatever_is_refused_weighs_what_it_takes() {
+    for error in Error::ALL {
+        let known = Known::Settled(Settled::default());
+        let refused = message(known, Body::Refused { number: 7, error });
+        assert!(body_of(&refused).len() + HEADER_BYTES <= weight_bytes(&refused), "{error:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_message_comes_back(message in messages()) {
