@@ -4,75 +4,18 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use cairn_engine::MemberId;
 use cairn_engine::api::Request;
-use cairn_engine::api::etcdserverpb::{PutRequest, RangeRequest};
-use cairn_engine::config::Member;
+use cairn_engine::api::etcdserverpb::RangeRequest;
 use cairn_engine::event::Event;
 use cairn_engine::raft::RoleName;
 use cairn_engine::state_machine::AlarmKind;
-use cairn_engine::{MemberId, RequestId, ShardId};
-use cairn_sim::clock::Clock;
 use cairn_sim::disk::Torn;
-use cairn_sim::script;
-use cairn_sim::world::{Delays, Observation, Options, World};
+use cairn_sim::world::{Observation, World};
 
-const SECOND_NS: u64 = 1_000_000_000;
+mod common;
 
-/// Members 1 to `count`, started, one of which leads.
-fn world(count: u64, seed: u64) -> World {
-    let delays = Delays::default();
-    let mut world = World::new(Options { seed, shards: 1, delays, exact: false });
-    let members: Vec<Member> = (1..=count)
-        .map(|id| Member {
-            id: MemberId(id),
-            name: format!("m{id}"),
-            peer_urls: vec![format!("http://m{id}:2380")],
-            client_urls: Vec::new(),
-        })
-        .collect();
-    for member in &members {
-        world.add_member(script::config(member.id, members.clone()), Clock::default());
-        world.start(member.id);
-    }
-    world.run_until(4 * SECOND_NS);
-    assert!(leaders(&world).len() == 1, "they elect somebody");
-    world
-}
-
-/// Who leads, as far as they know, and knows all that was committed before.
-fn leaders(world: &World) -> Vec<MemberId> {
-    let leads =
-        |id: &MemberId| world.replica(*id).is_some_and(|replica| replica.raft().is_settled());
-    world.members().filter(leads).collect()
-}
-
-fn put(value: &str) -> Request {
-    let (key, value) = (Bytes::from_static(b"k"), Bytes::copy_from_slice(value.as_bytes()));
-    Request::Put(PutRequest { key, value, ..PutRequest::default() })
-}
-
-/// Whether a request is answered well within a time.
-fn succeeds(
-    world: &mut World,
-    member: MemberId,
-    id: u64,
-    request: Request,
-    within_ns: u64,
-) -> bool {
-    while world.observe().is_some() {}
-    world.request(member, ShardId(0), RequestId(id), request);
-    let end = world.now_ns() + within_ns;
-    while world.now_ns() < end && world.step() {
-        while let Some(observation) = world.observe() {
-            if let Observation::Reply { id: answered, result, .. } = observation
-                && answered == RequestId(id)
-            {
-                return result.is_ok();
-            }
-        }
-    }
-    false
-}
+use common::{SECOND_NS, leaders, put, succeeds, world};
 
 /// The six links between three members, each of which is cut in one of 64 ways, for ever.
 fn cut(world: &mut World, mask: u64) -> BTreeSet<(u64, u64)> {
@@ -96,7 +39,7 @@ fn whatever_links_are_cut_for_ever_a_connected_majority_has_a_leader_that_serves
             let mut serving = Vec::new();
             for id in [1, 2, 3].map(MemberId) {
                 let leads = leaders(&world).contains(&id);
-                if leads && succeeds(&mut world, id, id.0, put("v"), SECOND_NS) {
+                if leads && succeeds(&mut world, id, id.0, put("v")) {
                     serving.push(id);
                 }
             }
@@ -125,7 +68,7 @@ fn a_value_that_one_member_remembers_wrongly_is_noticed_within_a_second() {
         let mut world = world(3, 7);
         let leader = leaders(&world)[0];
         world.forge(wrong, b"right", b"wrong");
-        assert!(succeeds(&mut world, leader, 1, put("right"), SECOND_NS));
+        assert!(succeeds(&mut world, leader, 1, put("right")));
         if wrong == leader {
             continue; // It read nothing from anybody.
         }
@@ -146,7 +89,7 @@ fn a_value_that_one_member_remembers_wrongly_is_noticed_within_a_second() {
                 [1, 2, 3].map(MemberId).into_iter().filter(|m| raised(*m)).collect();
             assert_eq!(accused, [wrong], "member {} knows", id.0);
         }
-        assert!(!succeeds(&mut world, leader, 2, put("later"), SECOND_NS), "nothing changes then");
+        assert!(!succeeds(&mut world, leader, 2, put("later")), "nothing changes then");
     }
 }
 
@@ -159,9 +102,9 @@ fn a_leader_that_remembers_wrongly_is_noticed_by_those_who_follow() {
             continue; // It read nothing from anybody.
         }
         world.forge(wrong, b"right", b"wrong");
-        assert!(succeeds(&mut world, before, 1, put("right"), SECOND_NS));
+        assert!(succeeds(&mut world, before, 1, put("right")));
         // Before anybody compares, the one that is wrong leads.
-        assert!(succeeds(&mut world, before, 2, Request::MoveLeader(wrong), SECOND_NS));
+        assert!(succeeds(&mut world, before, 2, Request::MoveLeader(wrong)));
         let end = world.now_ns() + 2 * SECOND_NS;
         let mut told = BTreeSet::new();
         while world.now_ns() < end && world.step() {
@@ -177,7 +120,7 @@ fn a_leader_that_remembers_wrongly_is_noticed_by_those_who_follow() {
             [(wrong, wrong)].into(),
             "it is told by a majority that it is wrong itself"
         );
-        assert!(!succeeds(&mut world, wrong, 3, put("later"), SECOND_NS), "nothing changes then");
+        assert!(!succeeds(&mut world, wrong, 3, put("later")), "nothing changes then");
     }
 }
 
@@ -186,7 +129,7 @@ fn the_last_member_of_a_lost_cluster_goes_on_alone_if_its_operator_says_so() {
     for survivor in [1, 2, 3].map(MemberId) {
         let mut world = world(3, 3);
         let leader = leaders(&world)[0];
-        assert!(succeeds(&mut world, leader, 1, put("kept"), SECOND_NS));
+        assert!(succeeds(&mut world, leader, 1, put("kept")));
         world.run_until(world.now_ns() + SECOND_NS);
         for id in [1, 2, 3].map(MemberId) {
             world.crash(id, Torn::Nothing);
@@ -199,7 +142,7 @@ fn the_last_member_of_a_lost_cluster_goes_on_alone_if_its_operator_says_so() {
             replica.state().cluster.records().map(|record| record.id).collect()
         };
         assert_eq!(members(&world), [survivor.0]);
-        assert!(succeeds(&mut world, survivor, 2, put("new"), SECOND_NS));
+        assert!(succeeds(&mut world, survivor, 2, put("new")));
         // Started as usual, it is what it was made.
         world.crash(survivor, Torn::Nothing);
         world.reconfigure(survivor, |config| config.force_new_cluster = false);
@@ -207,7 +150,7 @@ fn the_last_member_of_a_lost_cluster_goes_on_alone_if_its_operator_says_so() {
         world.run_until(world.now_ns() + 5 * SECOND_NS);
         assert_eq!(members(&world), [survivor.0]);
         let range = RangeRequest { key: Bytes::from_static(b"k"), ..RangeRequest::default() };
-        assert!(succeeds(&mut world, survivor, 3, Request::Range(range), SECOND_NS));
+        assert!(succeeds(&mut world, survivor, 3, Request::Range(range)));
         // The others are strangers: they neither disturb it nor are they let in.
         for id in [1, 2, 3].map(MemberId).into_iter().filter(|id| *id != survivor) {
             world.start(id);
@@ -215,6 +158,6 @@ fn the_last_member_of_a_lost_cluster_goes_on_alone_if_its_operator_says_so() {
         world.run_until(world.now_ns() + 30 * SECOND_NS);
         let replica = world.replica(survivor).expect("it runs");
         assert_eq!(replica.status().role, RoleName::Leader);
-        assert!(succeeds(&mut world, survivor, 4, put("newest"), SECOND_NS));
+        assert!(succeeds(&mut world, survivor, 4, put("newest")));
     }
 }

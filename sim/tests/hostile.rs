@@ -4,10 +4,9 @@
 //! Answers of strangers are another matter: they count for nothing.
 
 use bytes::Bytes;
+use cairn_engine::MemberId;
 use cairn_engine::api::Request;
-use cairn_engine::api::etcdserverpb::PutRequest;
 use cairn_engine::cluster::Wish;
-use cairn_engine::config::Member;
 use cairn_engine::lease::ClusterTime;
 use cairn_engine::peer::{
     Body, Incarnation, Known, Message, Proposal, Settled, SnapshotPart, Vouch,
@@ -15,32 +14,20 @@ use cairn_engine::peer::{
 use cairn_engine::raft::membership::Membership;
 use cairn_engine::raft::message::{Body as RaftBody, LogEnd, Round};
 use cairn_engine::raft::{Entry, EntryKind, Index, RoleName, Term};
-use cairn_engine::{MemberId, RequestId, ShardId};
 use cairn_sim::clock::Clock;
 use cairn_sim::random::Random;
 use cairn_sim::script;
-use cairn_sim::world::{Delays, Observation, Options, World};
+use cairn_sim::world::World;
 
-const SECOND_NS: u64 = 1_000_000_000;
+mod common;
+
+use common::{SECOND_NS, leaders, put, succeeds, world};
+
 const LEARNER: MemberId = MemberId(4);
 
 /// Three voters and a learner, one of which leads, and some entries.
-fn world(seed: u64) -> World {
-    let delays = Delays::default();
-    let mut world = World::new(Options { seed, shards: 1, delays, exact: false });
-    let members: Vec<Member> = (1..=3)
-        .map(|id| Member {
-            id: MemberId(id),
-            name: format!("m{id}"),
-            peer_urls: vec![format!("http://m{id}:2380")],
-            client_urls: Vec::new(),
-        })
-        .collect();
-    for member in &members {
-        world.add_member(script::config(member.id, members.clone()), Clock::default());
-        world.start(member.id);
-    }
-    world.run_until(4 * SECOND_NS);
+fn world_with_learner(seed: u64) -> World {
+    let mut world = world(3, seed);
     let peer_urls = vec!["http://m4:2380".to_owned()];
     let add = Request::Members(Wish::Add { id: LEARNER, peer_urls, learner: true });
     let leader = leader(&world);
@@ -53,29 +40,7 @@ fn world(seed: u64) -> World {
 }
 
 fn leader(world: &World) -> MemberId {
-    let leads = |id: &MemberId| world.replica(*id).is_some_and(|one| one.raft().is_settled());
-    world.members().find(leads).expect("somebody leads")
-}
-
-fn put(value: &str) -> Request {
-    let (key, value) = (Bytes::from_static(b"k"), Bytes::copy_from_slice(value.as_bytes()));
-    Request::Put(PutRequest { key, value, ..PutRequest::default() })
-}
-
-fn succeeds(world: &mut World, member: MemberId, id: u64, request: Request) -> bool {
-    while world.observe().is_some() {}
-    world.request(member, ShardId(0), RequestId(id), request);
-    let end = world.now_ns() + SECOND_NS;
-    while world.now_ns() < end && world.step() {
-        while let Some(observation) = world.observe() {
-            if let Observation::Reply { id: answered, result, .. } = observation
-                && answered == RequestId(id)
-            {
-                return result.is_ok();
-            }
-        }
-    }
-    false
+    leaders(world)[0]
 }
 
 /// Draws what nobody would say, with numbers near to those that mean something.
@@ -271,7 +236,7 @@ fn numbers(world: &World, id: MemberId) -> Vec<u64> {
 fn whatever_members_say_to_whom_nobody_panics() {
     let mut told = [0; 4];
     for seed in 1..=60 {
-        let mut world = world(seed);
+        let mut world = world_with_learner(seed);
         let mut liar = Liar { random: Random::new(seed, 90), numbers: Vec::new() };
         for _ in 0..400 {
             let everybody = [1, 2, 3, 4].map(MemberId);
@@ -303,7 +268,7 @@ fn whatever_members_say_to_whom_nobody_panics() {
 #[test]
 fn what_strangers_answer_counts_for_nothing() {
     for seed in 1..=20 {
-        let mut world = world(seed);
+        let mut world = world_with_learner(seed);
         let before = leader(&world);
         let term = |world: &World| world.replica(before).map(|replica| replica.status().term);
         let began = term(&world);

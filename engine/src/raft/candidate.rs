@@ -107,30 +107,10 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
-    use core::time::Duration;
 
-    use super::super::log::Log;
-    use super::super::membership::Membership;
-    use super::super::message::LogEnd;
-    use super::super::{Config, Durable, HardState, Raft, RoleName};
+    use super::super::testing::one_of_three;
+    use super::super::{Raft, RoleName};
     use super::*;
-    use crate::rng::Rng;
-
-    fn member(id: u64) -> Raft {
-        let config = Config {
-            id: MemberId(id),
-            election_timeout: Duration::from_secs(1),
-            heartbeat_interval: Duration::from_millis(100),
-            append_bytes_max: 1 << 20,
-            appends_in_flight_max: 16,
-        };
-        let durable = Durable {
-            hard_state: HardState::default(),
-            log: Log::new(LogEnd::default(), Vec::new()),
-            membership: Membership::new((1..=3).map(MemberId)),
-        };
-        Raft::new(config, durable, Rng::new(id), Time::ZERO)
-    }
 
     /// Carries messages until none is left; those to the third are lost.
     fn talk(members: &mut [Raft; 2], now: Time) {
@@ -154,7 +134,7 @@ mod tests {
 
     #[test]
     fn of_two_who_campaign_at_once_one_wins() {
-        let mut members = [member(1), member(2)];
+        let mut members = [one_of_three(1), one_of_three(2)];
         let now = members[0].deadline().max(members[1].deadline());
         members.iter_mut().for_each(|member| member.wake(now));
         assert!(members.iter().all(|member| member.role() == RoleName::PreCandidate));
@@ -165,7 +145,7 @@ mod tests {
 
     #[test]
     fn who_would_vote_for_another_does_not_campaign_at_once() {
-        let mut members = [member(1), member(2)];
+        let mut members = [one_of_three(1), one_of_three(2)];
         let now = members[0].deadline().max(members[1].deadline());
         members[0].wake(now);
         let asked = core::iter::from_fn(|| members[0].poll_message()).map(|out| out.message);

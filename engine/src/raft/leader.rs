@@ -407,15 +407,10 @@ fn want_snapshot(core: &mut Core, peer: MemberId, progress: &mut Progress) {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-    use core::time::Duration;
-
-    use super::super::{Config, Durable, HardState, Log, Membership, Raft, RoleName};
+    use super::super::testing::{HEARTBEAT, TIMEOUT, one_of_three};
+    use super::super::{Raft, RoleName};
     use super::*;
-    use crate::rng::Rng;
 
-    const TIMEOUT: Duration = Duration::from_secs(1);
-    const HEARTBEAT: Duration = Duration::from_millis(100);
     const OTHER: MemberId = MemberId(2);
 
     /// Answers as `OTHER`, and says which of the messages to it were appends.
@@ -455,19 +450,7 @@ mod tests {
 
     /// A leader of three whose first entry was lost on its way; when it began.
     fn elected() -> (Raft, Time) {
-        let config = Config {
-            id: MemberId(1),
-            election_timeout: TIMEOUT,
-            heartbeat_interval: HEARTBEAT,
-            append_bytes_max: 1 << 20,
-            appends_in_flight_max: 16,
-        };
-        let durable = Durable {
-            hard_state: HardState::default(),
-            log: Log::new(LogEnd::default(), Vec::new()),
-            membership: Membership::new((1..=3).map(MemberId)),
-        };
-        let mut raft = Raft::new(config, durable, Rng::new(7), Time::ZERO);
+        let mut raft = one_of_three(1);
         let now = raft.deadline();
         raft.wake(now);
         assert_eq!(answer(&mut raft, now), 1);

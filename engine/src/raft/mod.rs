@@ -53,6 +53,8 @@ pub mod message;
 mod progress;
 mod quorum;
 mod state;
+#[cfg(test)]
+mod testing;
 
 use candidate::{Candidate, Contest};
 use follower::Follower;

@@ -7,14 +7,13 @@ use std::rc::Rc;
 
 use cairn_engine::api::etcdserverpb::watch_request::RequestUnion;
 use cairn_engine::api::etcdserverpb::{
-    PutRequest, PutResponse, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest,
-    WatchResponse,
+    PutResponse, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use cairn_engine::peer::Incarnation;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, nth_put};
 use crate::disk;
 use crate::member::{self, Place};
 
@@ -136,13 +135,7 @@ async fn write(number: usize, ledger: Shared) -> turmoil::Result {
             continue;
         }
         while done < WRITES {
-            let key = format!("{number}/{done:03}");
-            let value = vec![b'v'; 100 + done];
-            let question = PutRequest {
-                key: key.clone().into(),
-                value: value.clone().into(),
-                ..PutRequest::default()
-            };
+            let (key, value, question) = nth_put(number, done);
             let Ok(answer) = client.ask::<PutResponse>("KV/Put", &question).await else { break };
             let revision = answer.header.expect("answers have headers").revision;
             let mut ledger = ledger.borrow_mut();

@@ -4,6 +4,7 @@ use core::future::poll_fn;
 use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cairn_engine::api::etcdserverpb::PutRequest;
 use cairn_server::grpc::frame::{self, Messages};
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
@@ -110,4 +111,12 @@ impl Answers {
             self.messages.push(BytesMut::from(&data[..]).freeze());
         }
     }
+}
+
+/// The nth put of a client, with its key and value: each has a key of its own.
+pub(crate) fn nth_put(client: usize, nth: usize) -> (String, Vec<u8>, PutRequest) {
+    let (key, value) = (format!("{client}/{nth:03}"), vec![b'v'; 100 + nth]);
+    let (key_bytes, value_bytes) = (key.clone().into(), value.clone().into());
+    let put = PutRequest { key: key_bytes, value: value_bytes, ..PutRequest::default() };
+    (key, value, put)
 }

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use cairn_engine::api::etcdserverpb::{
-    HashKvRequest, HashKvResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    HashKvRequest, HashKvResponse, PutResponse, RangeRequest, RangeResponse,
 };
 use cairn_engine::peer::Incarnation;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use turmoil::Sim;
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, nth_put};
 use crate::disk;
 use crate::member::{self, Place};
 
@@ -204,13 +204,7 @@ async fn write(number: usize, seed: u64, ledger: Shared) -> turmoil::Result {
             if done == WRITES {
                 break;
             }
-            let key = format!("{number}/{done:03}");
-            let value = vec![b'v'; 100 + done];
-            let question = PutRequest {
-                key: key.clone().into(),
-                value: value.clone().into(),
-                ..PutRequest::default()
-            };
+            let (key, value, question) = nth_put(number, done);
             let Ok(answer) = client.ask::<PutResponse>("KV/Put", &question).await else { break };
             let header = answer.header.expect("answers have headers");
             let mut ledger = ledger.borrow_mut();
