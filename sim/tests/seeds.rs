@@ -135,3 +135,9 @@ fn seed_1507_what_a_leader_proposed_for_its_own_client_is_nobody_elses() {
 fn seed_1867_what_is_refused_is_refused_in_every_copy() {
     check(1867);
 }
+
+/// A wrong accusation: a member that was down and that nobody knew yet was taken for one that is known again.
+#[test]
+fn seed_2635_who_is_down_and_unknown_has_not_come_back() {
+    check(2635);
+}

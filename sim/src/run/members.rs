@@ -164,7 +164,8 @@ impl Run {
         let (world, sets) = (&self.world, self.history.sets(self.history.last()));
         self.roster.unsound.retain(|id| {
             let Some(record) = cluster.record(*id) else { return false };
-            let known = cluster.incarnation(*id) == world.incarnation(*id);
+            let life = cluster.incarnation(*id);
+            let known = life.is_some() && life == world.incarnation(*id);
             !known || record.returns || !sets.outgoing.is_empty()
         });
         let noticed = sets.outgoing.is_empty()
