@@ -141,3 +141,9 @@ fn seed_1867_what_is_refused_is_refused_in_every_copy() {
 fn seed_2635_who_is_down_and_unknown_has_not_come_back() {
     check(2635);
 }
+
+/// A late word was as of an entry that was in the log, and not known to be committed after the restart.
+#[test]
+fn seed_3501_late_words_are_not_believed_where_the_log_goes_further() {
+    check(3501);
+}

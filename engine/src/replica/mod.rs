@@ -112,7 +112,7 @@ pub struct Replica {
     trust: Trust,
     vouchers: Vouchers,
     /// The term of the leader, and the entry, as of which it last told what it knows of this member; before that, the end
-    /// of what this member knows.
+    /// of what this member knows that such a leader has.
     weighed: (Term, Index),
     /// As of this entry the leader said that this member does not vote, knowing that it has forgotten.
     voteless_from: Option<Index>,
@@ -208,7 +208,9 @@ impl Replica {
         // One that never promised anything may remember a term, and knows whether it may promise no better (T4).
         let is_empty = last.0 == Index(0) && !hard_state.vote.is_some();
         let blank = is_empty || hard_state.vote == raft::FORFEITED;
-        let weighed = (hard_state.term, hard_state.commit);
+        // What the leader of this term wrote, it holds; what an earlier one did, may never be.
+        let of_term = last.1 == hard_state.term;
+        let weighed = (hard_state.term, if of_term { last.0 } else { hard_state.commit });
         let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);
         if config.force_new_cluster {
