@@ -261,6 +261,13 @@ impl Command {
         }
     }
 
+    /// Whether members say this of themselves, so that no client's request gets ahead of it where there is no room:
+    /// renewals of leases, and what they are called. A leader puts its own into the log whatever is under way, and it
+    /// does the same for the others'.
+    pub fn is_of_members(data: &[u8]) -> bool {
+        data.first().is_some_and(|tag| matches!(tag & !FLAGS, LEASE_RENEW | MEMBERS))
+    }
+
     /// The time in the data of an entry, without reading the rest.
     pub fn time_of(data: &[u8]) -> Option<ClusterTime> {
         let mut rest = data.get(1..)?;
@@ -376,6 +383,8 @@ mod tests {
         for command in commands {
             let data = command.encode(ClusterTime(1_000_000));
             assert_eq!(Command::time_of(&data), Some(ClusterTime(1_000_000)));
+            let own = matches!(command, Command::LeaseRenew(_) | Command::Members(_));
+            assert_eq!(Command::is_of_members(&data), own, "{command:?}");
             let origin = Some(Origin { member: MemberId(3), number: u64::MAX });
             let restamped = Command::restamp(data.clone(), ClusterTime(7), origin).unwrap();
             let asked = Stamp { time: ClusterTime(7), origin, author: Author::Nobody };

@@ -34,6 +34,9 @@ impl Default for Quality {
     }
 }
 
+/// How long each copy of a message takes, in nanoseconds: none, one or two arrive.
+pub type Fate = [Option<u64>; 2];
+
 /// The links between members.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -71,13 +74,19 @@ impl Network {
     }
 
     /// How long each copy of a message takes; none arrives if it is lost.
-    pub fn fate(&mut self, message: &Message) -> Vec<u64> {
+    pub fn fate(&mut self, message: &Message) -> Fate {
         let lost = self.happens(self.quality.loss_one_in);
         if lost || self.cut.contains(&(message.from, message.to)) {
-            return Vec::new();
+            return [None, None];
         }
-        let copies = if self.happens(self.quality.double_one_in) { 2 } else { 1 };
-        (0..copies).map(|_| self.delay()).collect()
+        let doubled = self.happens(self.quality.double_one_in);
+        let first = self.delay();
+        [Some(first), doubled.then(|| self.delay())]
+    }
+
+    /// The directed links that carry nothing.
+    pub fn cuts(&self) -> &BTreeSet<(MemberId, MemberId)> {
+        &self.cut
     }
 
     fn delay(&mut self) -> u64 {

@@ -378,12 +378,12 @@ impl Run {
             Observation::Halted(id, halt) => {
                 Err(Violation::new("halt", format!("member {} stops: {halt:?}", id.0)))
             }
-            Observation::Sent(message) => self.history.sent(&message),
+            Observation::Sent(message, _) => self.history.sent(&message),
             Observation::Wrote(id, write) => {
-                let bytes = u64::try_from(write.bytes.len()).expect("64 bits");
-                self.chores.entry(id).or_default().log_bytes += bytes;
+                self.chores.entry(id).or_default().log_bytes += write.bytes;
                 self.read_log(id)
             }
+            Observation::Paused(_) | Observation::Resumed(_) => Ok(()),
             Observation::Alarm(name) => self.rang(Alarm::named(name)),
         }
     }

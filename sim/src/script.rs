@@ -296,7 +296,9 @@ fn describe(observation: &Observation) -> (&'static str, String) {
             if let Event::Members(_) = event { "changes" } else { "turns" },
             format!("{} {event:?}", id.0),
         ),
-        Observation::Sent(message) => (
+        Observation::Paused(id) => ("pauses", format!("{} stands still", id.0)),
+        Observation::Resumed(id) => ("pauses", format!("{} goes on", id.0)),
+        Observation::Sent(message, _) => (
             "messages",
             if let peer::Body::Raft { term, body } = &message.body {
                 format!("{} → {} term {term} {body:?}", message.from.0, message.to.0)

@@ -5,7 +5,9 @@
 //! script, chooses the order. The members are the engine's own [`Replica`] and [`Shard`]; nothing in them knows
 //! that the world is not real.
 
-use std::collections::{BTreeMap, VecDeque};
+use core::cmp::Reverse;
+use core::fmt;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use cairn_engine::api::{Error, Request, Response, Route};
 use cairn_engine::auth::Credential;
@@ -16,7 +18,7 @@ use cairn_engine::peer::{self, Incarnation, Message};
 use cairn_engine::raft;
 use cairn_engine::recovery::{RecoveryError, recover};
 use cairn_engine::shard::ShardConfig;
-use cairn_engine::wal::LogWrite;
+use cairn_engine::wal::{LogWrite, Lsn, SegmentSeq};
 use cairn_engine::{
     Config, Input, MemberId, Output, Replica, RequestId, Shard, ShardId, ShardInput, ShardOutput,
     StreamId, Time, watch,
@@ -24,8 +26,9 @@ use cairn_engine::{
 
 use crate::clock::Clock;
 use crate::disk::{Disk, Torn};
-use crate::network::Network;
+use crate::network::{Fate, Network};
 use crate::random::Random;
+use crate::trace::Hasher;
 
 /// How long things take, in nanoseconds; each is drawn between a tenth of this and this.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +70,39 @@ enum Happening {
     Deliver(Message),
     /// Somebody outside asked to be told.
     Alarm(u64),
+}
+
+/// What is to happen, by its time, and at the same time in the order in which it was planned.
+///
+/// The heap holds times and places only: what happens is large, and would be moved at each turn.
+#[derive(Debug, Default)]
+struct Queue {
+    heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    planned: u64,
+    places: Vec<Option<Happening>>,
+    free: Vec<usize>,
+}
+
+impl Queue {
+    fn push(&mut self, at_ns: u64, happening: Happening) {
+        self.planned += 1;
+        let place = self.free.pop().unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(None);
+        }
+        self.places[place] = Some(happening);
+        self.heap.push(Reverse((at_ns, self.planned, place)));
+    }
+
+    fn pop(&mut self) -> Option<(u64, Happening)> {
+        let Reverse((at_ns, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        Some((at_ns, self.places[place].take().expect("each place is in the heap once")))
+    }
+
+    fn next_ns(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((at_ns, ..))| *at_ns)
+    }
 }
 
 /// One run of a member's process, between a start and a crash.
@@ -148,12 +184,48 @@ pub enum Observation {
     Event(MemberId, Event),
     /// A member stopped of itself.
     Halted(MemberId, Halt),
-    /// A member sent a message.
-    Sent(Message),
+    /// A member sent a message, and when it arrives, if it does.
+    Sent(Message, Fate),
     /// A member began a write to its log.
-    Wrote(MemberId, LogWrite),
+    Wrote(MemberId, Written),
+    /// A member stands still.
+    Paused(MemberId),
+    /// A member goes on.
+    Resumed(MemberId),
     /// The time that somebody outside waited for.
     Alarm(u64),
+}
+
+/// A write to a log, without its bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The segment.
+    pub segment: SegmentSeq,
+    /// Where in it.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// Stands for them.
+    pub hash: u64,
+    /// What is in the log when they are durable.
+    pub end: Lsn,
+}
+
+impl Written {
+    fn of(write: &LogWrite) -> Self {
+        let bytes = u64::try_from(write.bytes.len()).expect("64 bits");
+        let LogWrite { segment, offset, end, .. } = *write;
+        let mut hasher = Hasher::default();
+        hasher.bytes(&write.bytes);
+        Self { segment, offset, bytes, hash: hasher.finish(), end }
+    }
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, offset, bytes, end, .. } = self;
+        write!(f, "LogWrite({segment}.wal {offset}+{bytes} to {end})")
+    }
 }
 
 /// The world.
@@ -161,8 +233,7 @@ pub enum Observation {
 pub struct World {
     options: Options,
     now_ns: u64,
-    queue: BTreeMap<(u64, u64), Happening>,
-    queued: u64,
+    queue: Queue,
     members: BTreeMap<MemberId, Member>,
     /// The network between the members.
     pub network: Network,
@@ -176,8 +247,7 @@ impl World {
     pub fn new(options: Options) -> Self {
         Self {
             now_ns: 0,
-            queue: BTreeMap::new(),
-            queued: 0,
+            queue: Queue::default(),
             members: BTreeMap::new(),
             network: Network::new(options.seed),
             random: Random::new(options.seed, 1),
@@ -372,12 +442,15 @@ impl World {
     /// Stops a member's process for a while: nothing happens to it until it is resumed. Its clock runs on.
     pub fn pause(&mut self, id: MemberId) {
         self.process(id).paused.get_or_insert_default();
+        self.observed.push_back(Observation::Paused(id));
     }
 
     /// Ends a pause, if the member's process still runs; what should have happened happens now, in the same order.
     pub fn resume_if_paused(&mut self, id: MemberId) {
         let process = self.member(id).process.as_mut();
-        for happening in process.and_then(|process| process.paused.take()).unwrap_or_default() {
+        let Some(held) = process.and_then(|process| process.paused.take()) else { return };
+        self.observed.push_back(Observation::Resumed(id));
+        for happening in held {
             self.schedule(self.now_ns, happening);
         }
     }
@@ -491,12 +564,12 @@ impl World {
 
     /// When something happens next.
     pub fn next_ns(&self) -> Option<u64> {
-        self.queue.first_key_value().map(|((at, _), _)| *at)
+        self.queue.next_ns()
     }
 
     /// Lets the next thing happen; false if nothing is left to happen.
     pub fn step(&mut self) -> bool {
-        let Some(((at, _), happening)) = self.queue.pop_first() else { return false };
+        let Some((at, happening)) = self.queue.pop() else { return false };
         self.now_ns = self.now_ns.max(at);
         self.steps += 1;
         self.happen(happening);
@@ -512,8 +585,7 @@ impl World {
     }
 
     fn schedule(&mut self, at_ns: u64, happening: Happening) {
-        self.queued += 1;
-        self.queue.insert((at_ns.max(self.now_ns), self.queued), happening);
+        self.queue.push(at_ns.max(self.now_ns), happening);
     }
 
     /// Between a tenth of `about_ns` and all of it.
@@ -723,13 +795,14 @@ impl World {
         let id = life.member;
         match output {
             Output::Send(message) => {
-                for delay_ns in self.network.fate(&message) {
+                let fate = self.network.fate(&message);
+                for delay_ns in fate.into_iter().flatten() {
                     self.schedule(self.now_ns + delay_ns, Happening::Deliver(message.clone()));
                 }
-                self.observed.push_back(Observation::Sent(message));
+                self.observed.push_back(Observation::Sent(message, fate));
             }
             Output::AppendLog(write) => {
-                self.observed.push_back(Observation::Wrote(life.member, write.clone()));
+                self.observed.push_back(Observation::Wrote(life.member, Written::of(&write)));
                 self.member(life.member).disk.begin(write);
                 let delay = self.delay(self.options.delays.write_ns);
                 self.schedule(self.now_ns + delay, Happening::LogWritten(life));

@@ -147,3 +147,15 @@ fn seed_2635_who_is_down_and_unknown_has_not_come_back() {
 fn seed_3501_late_words_are_not_believed_where_the_log_goes_further() {
     check(3501);
 }
+
+/// A follower's renewal of a lease was refused for lack of room, where the leader's own would not have been.
+#[test]
+fn seed_6839_renewals_find_room_whoever_gathered_them() {
+    check(6839);
+}
+
+/// A wrong accusation: a disk that stood still before a leader began to lead still did so three seconds after.
+#[test]
+fn seed_7113_what_disturbs_one_leader_disturbs_the_next() {
+    check(7113);
+}

@@ -264,7 +264,7 @@ impl Replica {
                 continue;
             }
             let origin = Origin { member: from, number };
-            if !self.has_room(command.len()) {
+            if !self.has_room(command.len()) && !Command::is_of_members(&command) {
                 let error = Error::RequestTooManyRequests;
                 self.send(from, Body::Refused { number, error });
             } else if command.first() == Some(&WISH) {

@@ -23,6 +23,8 @@ pub struct Leases {
     /// The entry with which the last lease of each name was gone.
     gone: BTreeMap<i64, Index>,
     reign: Option<Reign>,
+    /// Until then leases may be late: who leads has just begun, or something disturbed the cluster, whoever led.
+    excused_until_ns: u64,
 }
 
 /// What a client was told last.
@@ -60,8 +62,6 @@ struct Reign {
     /// The cluster's time when it began, at least.
     base_ms: u64,
     since: Time,
-    /// Until then leases may be late: who leads has just begun, or was disturbed.
-    excused_until_ns: u64,
 }
 
 /// Lateness that is excused: a few turns of the log, and the tick of a second.
@@ -116,15 +116,13 @@ impl Leases {
     /// A member began to lead.
     pub fn leads(&mut self, member: MemberId, history: &History, now: Time, now_ns: u64) {
         let base_ms = history.model.time_ms();
-        self.reign = Some(Reign { member, base_ms, since: now, excused_until_ns: now_ns });
+        self.reign = Some(Reign { member, base_ms, since: now });
         self.disturbed(now_ns);
     }
 
     /// Something disturbs the cluster now.
     pub fn disturbed(&mut self, now_ns: u64) {
-        if let Some(reign) = &mut self.reign {
-            reign.excused_until_ns = reign.excused_until_ns.max(now_ns + DISTURBANCE_NS);
-        }
+        self.excused_until_ns = self.excused_until_ns.max(now_ns + DISTURBANCE_NS);
     }
 
     /// A member does not lead any more.
@@ -142,7 +140,7 @@ impl Leases {
     /// # Errors
     /// If there is one.
     pub fn check_gone(&self, history: &History, now: Time, now_ns: u64) -> Result<(), Violation> {
-        let Some(reign) = self.reign.filter(|reign| now_ns > reign.excused_until_ns) else {
+        let Some(reign) = self.reign.filter(|_| now_ns > self.excused_until_ns) else {
             return Ok(());
         };
         let passed = u64::try_from(now.since(reign.since).as_millis()).unwrap_or(u64::MAX);

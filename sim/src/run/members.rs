@@ -213,8 +213,7 @@ impl Run {
     /// Whether a member's disk holds nothing.
     pub(super) fn is_blank(&mut self, id: MemberId) -> bool {
         let config = self.swarm.config(id);
-        let mut disk = self.world.disk(id).clone();
-        recover(&mut disk, config.cluster, id).is_ok_and(|recovery| {
+        recover(self.world.disk(id), config.cluster, id).is_ok_and(|recovery| {
             recovery.newest.index == Index(0) && recovery.log.entries.is_empty()
         })
     }
