@@ -2,7 +2,9 @@
 //! `sim check …`, `sim walk …`.
 
 use core::time::Duration;
+use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use crate::check::Violation;
 use crate::exhaust::state::Action;
@@ -10,8 +12,11 @@ use crate::exhaust::{self, Scope};
 use crate::fleet::{self, Fleet, Report};
 use crate::minimize::minimize;
 use crate::mutants::Mutants;
+use crate::report::{self, Story};
+use crate::run::Plan;
 use crate::run::marks::{Mark, Marks};
 use crate::run::tally::Tally;
+use crate::script;
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
@@ -25,6 +30,8 @@ pub enum Command {
         #[arg(long, default_value_t = 0)]
         lines: usize,
     },
+    /// Make a page of a run, for a browser
+    Report(Wanted),
     /// Run one seed after another, until one fails
     Fleet(Extent),
     /// Look at every state of agreement alone that a few steps can reach
@@ -95,6 +102,34 @@ pub struct Bounds {
     states: Option<usize>,
 }
 
+/// Which run is to be seen.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct Wanted {
+    /// The run of a seed
+    #[arg(long, required_unless_present = "script", conflicts_with = "script")]
+    seed: Option<u64>,
+    /// The story of a script, in a file
+    #[arg(long)]
+    script: Option<PathBuf>,
+    /// The page
+    #[arg(long, default_value = "report.html")]
+    out: PathBuf,
+    /// Make members lie, to see that it is noticed
+    #[arg(long)]
+    canary: bool,
+}
+
+impl Wanted {
+    fn story(&self) -> io::Result<Story> {
+        if let Some(file) = &self.script {
+            let name = file.display().to_string();
+            return Ok(script::tell(&name, &fs::read_to_string(file)?));
+        }
+        let seed = self.seed.unwrap_or_default();
+        Ok(fleet::tell(&Plan { canary: self.canary, ..Plan::of(seed) }).1)
+    }
+}
+
 /// How long a fleet is out.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(group = clap::ArgGroup::new("extent").required(true).multiple(true))]
@@ -111,6 +146,12 @@ pub struct Extent {
     /// Runs at a time
     #[arg(long, default_value_t = 1)]
     cores: usize,
+    /// Where a page of a run that fails goes
+    #[arg(long, default_value = "sim-failures")]
+    out: PathBuf,
+    /// Make the members of each run lie: every one of them must fail
+    #[arg(long)]
+    canary: bool,
 }
 
 /// What came of a command.
@@ -140,6 +181,17 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
             writeln!(out, "{report}")?;
             Ok(verdict(&report))
         }
+        Command::Report(ref wanted) => {
+            let story = wanted.story()?;
+            fs::write(&wanted.out, report::page(&story))?;
+            let (title, page) = (&story.title, wanted.out.display());
+            let Some(violation) = &story.violation else {
+                writeln!(out, "{title}: every rule held\npage: {page}")?;
+                return Ok(Verdict::Holds);
+            };
+            writeln!(out, "{title}: {violation}\npage: {page}")?;
+            Ok(Verdict::Fails)
+        }
         Command::Check(ref bounds) => check(bounds, out),
         Command::Minimize { seed, runs } => Ok(verdict(&minimize(seed, runs, out)?)),
         Command::Mutants(ref mutants) => {
@@ -156,10 +208,8 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
             writeln!(out, "{seeds} walks of {steps} steps hold")?;
             Ok(Verdict::Holds)
         }
-        Command::Fleet(Extent { seeds, minutes, first, cores }) => {
-            let time_max = minutes.map(|minutes| Duration::from_secs(60 * minutes));
-            send_out(Fleet { first, seeds, time_max, cores }, out)
-        }
+        Command::Fleet(ref extent) if extent.canary => listen_to_canaries(extent.fleet(), out),
+        Command::Fleet(ref extent) => send_out(extent, out),
     }
 }
 
@@ -226,7 +276,36 @@ fn verdict(report: &Report) -> Verdict {
     if report.violation.is_none() { Verdict::Holds } else { Verdict::Fails }
 }
 
-fn send_out(fleet: Fleet, out: &mut impl Write) -> io::Result<Verdict> {
+impl Extent {
+    fn fleet(&self) -> Fleet {
+        let Self { seeds, minutes, first, cores, canary, .. } = *self;
+        let time_max = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+        Fleet { first, seeds, time_max, cores, canary }
+    }
+}
+
+/// Every run must fail: whoever hears nothing there would hear nothing anywhere.
+fn listen_to_canaries(fleet: Fleet, out: &mut impl Write) -> io::Result<Verdict> {
+    let (mut heard, mut unheard) = (0_u64, Vec::new());
+    fleet.run(|report| match &report.violation {
+        Some(_) => heard += 1,
+        None => unheard.push(report.seed),
+    });
+    writeln!(out, "{heard} canaries were heard, and not those of the seeds {unheard:?}")?;
+    Ok(if heard > 0 && unheard.is_empty() { Verdict::Holds } else { Verdict::Fails })
+}
+
+/// Keeps a page of a run that failed, and says where.
+fn keep(seed: u64, folder: &Path, out: &mut impl Write) -> io::Result<()> {
+    let (_, story) = fleet::tell(&Plan::of(seed));
+    fs::create_dir_all(folder)?;
+    let file = folder.join(format!("seed-{seed}.html"));
+    fs::write(&file, report::page(&story))?;
+    writeln!(out, "page: {}", file.display())
+}
+
+fn send_out(extent: &Extent, out: &mut impl Write) -> io::Result<Verdict> {
+    let fleet = extent.fleet();
     let (mut sum, mut seeds, mut verdict) = (Tally::default(), 0_u64, Verdict::Holds);
     let (mut told, mut seen, began) = (Ok(()), Marks::new(), fleet::now());
     fleet.run(|report| {
@@ -235,7 +314,7 @@ fn send_out(fleet: Fleet, out: &mut impl Write) -> io::Result<Verdict> {
         report.marks.iter().for_each(|(mark, count)| *seen.entry(*mark).or_default() += count);
         if report.violation.is_some() {
             verdict = Verdict::Fails;
-            told = writeln!(out, "{report}");
+            told = writeln!(out, "{report}").and_then(|()| keep(report.seed, &extent.out, out));
         }
     });
     told?;

@@ -12,10 +12,13 @@ use std::thread;
 use std::time::Instant;
 
 use crate::check::Violation;
+use crate::record::Record;
+use crate::report::Story;
 use crate::run::marks::Marks;
 use crate::run::tally::Tally;
 use crate::run::{Plan, Run};
 use crate::swarm::Swarm;
+use crate::trace::Trace;
 
 /// What became of a seed.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub struct Fleet {
     pub time_max: Option<Duration>,
     /// Runs at a time.
     pub cores: usize,
+    /// Whether members are made to lie; then a run that fails does not end the fleet.
+    pub canary: bool,
 }
 
 /// Lines of a failing run that are shown.
@@ -79,23 +84,50 @@ pub fn run_keeping(seed: u64, lines_max: usize) -> Report {
 
 /// Runs a plan, and keeps the last lines of what happens.
 pub fn run_plan(plan: &Plan, lines_max: usize) -> Report {
+    run_told(plan, Trace::keeping(lines_max)).0
+}
+
+/// Runs a plan once more, to see it: the same run, as a page shows it.
+pub fn tell(plan: &Plan) -> (Report, Story) {
+    let (report, record) = run_told(plan, Trace::keeping(0).recording());
+    let mut facts: Vec<_> = report
+        .tally
+        .named()
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), count.to_string()))
+        .collect();
+    facts.push(("trace".to_owned(), format!("{:016x}", report.hash)));
+    facts.push(("swarm".to_owned(), format!("{:?}", plan.swarm)));
+    let story = Story {
+        title: format!("seed {}", plan.seed),
+        replay: format!("cairn sim run --seed {}", plan.seed),
+        violation: report.violation.clone(),
+        facts,
+        record: record.expect("it was to be kept"),
+    };
+    (report, story)
+}
+
+fn run_told(plan: &Plan, trace: Trace) -> (Report, Option<Box<Record>>) {
     let seed = plan.seed;
     SEED.set(Some(seed));
-    let mut run = Run::new(plan.clone(), lines_max);
+    let mut run = Run::new(plan.clone(), trace);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| run.play()));
     let outcome = outcome.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
         Err(Violation::new("assertion", text.unwrap_or("a panic without words")))
     });
-    Report {
+    let record = run.trace.take_record();
+    let report = Report {
         seed,
         tally: run.tally(),
         hash: run.trace.hash(),
         marks: run.marks().clone(),
         violation: outcome.err(),
         lines: run.trace.lines().map(str::to_owned).collect(),
-    }
+    };
+    (report, record)
 }
 
 impl Fleet {
@@ -116,8 +148,15 @@ impl Fleet {
                         if late || over || stop.load(Ordering::Relaxed) {
                             return;
                         }
-                        let report = run(seed);
-                        stop.fetch_or(report.violation.is_some(), Ordering::Relaxed);
+                        let report = if self.canary {
+                            run_plan(&Plan { canary: true, ..Plan::of(seed) }, 0)
+                        } else {
+                            run(seed)
+                        };
+                        stop.fetch_or(
+                            report.violation.is_some() && !self.canary,
+                            Ordering::Relaxed,
+                        );
                         if sender.send(report).is_err() {
                             return;
                         }

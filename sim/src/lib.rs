@@ -18,6 +18,8 @@ pub mod model;
 pub mod mutants;
 pub mod network;
 pub mod random;
+pub mod record;
+pub mod report;
 pub mod run;
 pub mod script;
 pub mod swarm;

@@ -22,6 +22,13 @@ pub struct Quality {
     pub straggle_one_in: u64,
 }
 
+impl Quality {
+    /// Whether messages are lost, doubled or late by chance.
+    pub fn is_bad(&self) -> bool {
+        self.loss_one_in + self.double_one_in + self.straggle_one_in > 0
+    }
+}
+
 impl Default for Quality {
     fn default() -> Self {
         Self {

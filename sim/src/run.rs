@@ -28,12 +28,13 @@ use crate::clock::Clock;
 use crate::network::Quality;
 use crate::random::Random;
 use crate::swarm::Swarm;
-use crate::trace::Trace;
+use crate::trace::{Note, Trace};
 use crate::workload::Generator;
 use crate::world::{Observation, Options, World};
 
 mod alarm;
 mod bounds;
+mod canary;
 mod clients;
 mod faults;
 mod lives;
@@ -62,13 +63,15 @@ pub struct Plan {
     pub skipped: BTreeSet<u64>,
     /// How many faults there are, at most.
     pub faults_max: u64,
+    /// Whether members are made to lie, to see that it is noticed.
+    pub canary: bool,
 }
 
 impl Plan {
     /// All that a seed says.
     pub fn of(seed: u64) -> Self {
         let (swarm, skipped) = (Swarm::from_seed(seed), BTreeSet::new());
-        Self { seed, swarm, skipped, faults_max: 0 }
+        Self { seed, swarm, skipped, faults_max: 0, canary: false }
     }
 }
 
@@ -77,6 +80,7 @@ impl Plan {
 pub struct Run {
     swarm: Swarm,
     skipped: BTreeSet<u64>,
+    canary: bool,
     world: World,
     random: Random,
     generator: Generator,
@@ -128,9 +132,9 @@ const STEPS_PER_SECOND_MAX: u64 = 2_000_000;
 const CHAOS_STEPS_MAX: u64 = 60_000;
 
 impl Run {
-    /// The run of a plan, that keeps the last so many lines of what happens.
-    pub fn new(plan: Plan, lines_max: usize) -> Self {
-        let Plan { seed, swarm, skipped, .. } = plan;
+    /// The run of a plan, told to a trace.
+    pub fn new(plan: Plan, trace: Trace) -> Self {
+        let Plan { seed, swarm, skipped, canary, .. } = plan;
         let mut random = Random::new(seed, 12);
         let options = Options { seed, shards: swarm.shards, delays: swarm.delays, exact: false };
         let mut world = World::new(options);
@@ -168,11 +172,12 @@ impl Run {
             roster: Roster::new(swarm.members),
             budget: Budget::default(),
             chores: BTreeMap::new(),
-            trace: Trace::keeping(lines_max),
+            trace,
             tally: Tally::default(),
             marks: Marks::new(),
             swarm,
             skipped,
+            canary,
             world,
             random,
         }
@@ -188,10 +193,18 @@ impl Run {
     /// # Errors
     /// At the first violation.
     pub fn play(&mut self) -> Result<(), Violation> {
+        self.begin("chaos");
         self.chaos()?;
+        self.begin("calm");
         self.calm()?;
+        self.begin("alone");
         self.leave_alone()?;
+        self.begin("rest");
         self.rest()
+    }
+
+    fn begin(&mut self, phase: &'static str) {
+        self.trace.note(self.world.now_ns(), || Note::Phase(phase));
     }
 
     /// The rare states that were seen so far.
@@ -355,7 +368,9 @@ impl Run {
         ensure(self.budget.steps < STEPS_PER_SECOND_MAX, "budget", || {
             format!("{STEPS_PER_SECOND_MAX} steps within second {second}")
         })?;
+        self.trace.look(self.world.now_ns(), &self.world.network);
         while let Some(observation) = self.world.observe() {
+            let observation = self.sing(observation);
             self.trace.observe(self.world.now_ns(), &observation);
             self.judge(observation)?;
         }

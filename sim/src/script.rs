@@ -37,8 +37,11 @@ use cairn_engine::raft::RoleName;
 use cairn_engine::wal::SegmentSeq;
 use cairn_engine::{ClusterId, Config, LeaseId, MemberId, Replica, RequestId, ShardId};
 
+use crate::check::Violation;
 use crate::clock::Clock;
 use crate::disk::Torn;
+use crate::report::Story;
+use crate::trace::{Note, Trace};
 use crate::world::{Delays, Observation, Options, World};
 
 /// How long [`Player::run_until_leads`] waits.
@@ -49,7 +52,35 @@ const PATIENCE: &str = "30s";
 /// # Errors
 /// If a command is malformed; the text names the line.
 pub fn run(script: &str) -> Result<String, String> {
-    let mut player = Player::default();
+    play(script, &mut Player::default())
+}
+
+/// Runs a script to see it: as a page shows it, and with what it does not tell any more as its violation.
+pub fn tell(name: &str, script: &str) -> Story {
+    let mut player = Player { trace: Trace::keeping(0).recording(), ..Player::default() };
+    let told = play(script, &mut player);
+    let what = match &told {
+        Err(why) => Some(why.clone()),
+        Ok(told) if told == script => None,
+        Ok(told) => {
+            let end = "nothing more";
+            let mut new = told.lines().chain([end]);
+            let differs = |old: &&str| new.next() != Some(*old);
+            let old = script.lines().chain([end]).find(differs).unwrap_or(end);
+            Some(format!("it does not tell any more: {old}"))
+        }
+    };
+    let commands = script.lines().filter(|line| line.starts_with('>')).count();
+    Story {
+        title: name.to_owned(),
+        replay: format!("cairn sim report --script {name}"),
+        violation: what.map(|what| Violation::new("script", what)),
+        facts: vec![("commands".to_owned(), commands.to_string())],
+        record: player.trace.take_record().expect("it was to be kept"),
+    }
+}
+
+fn play(script: &str, player: &mut Player) -> Result<String, String> {
     let mut out = String::new();
     for (number, line) in script.lines().enumerate() {
         if line.is_empty() || line.starts_with('#') {
@@ -59,6 +90,9 @@ pub fn run(script: &str) -> Result<String, String> {
             out.push_str(line);
             out.push('\n');
             let words: Vec<&str> = command.split_whitespace().collect();
+            if let Some(world) = &player.world {
+                player.trace.note(world.now_ns(), || Note::Other(command.trim().to_owned()));
+            }
             player
                 .play(&words, &mut out)
                 .map_err(|why| format!("line {}: {command}: {why}", number + 1))?;
@@ -74,6 +108,7 @@ struct Player {
     requests: u64,
     /// What its members do not do as others.
     quirk: String,
+    trace: Trace,
 }
 
 impl Player {
@@ -167,6 +202,14 @@ impl Player {
                 if !self.world()?.is_up(member) {
                     return Err("the member is down".to_owned());
                 }
+                let text = format!("{request:?}");
+                let at_ns = self.world()?.now_ns();
+                self.trace.note(at_ns, || Note::Asks {
+                    client: Some(0),
+                    member,
+                    id,
+                    request: text,
+                });
                 self.world()?.request(member, ShardId(0), id, request);
                 line(out, &format!("request {}", id.0));
             }
@@ -256,7 +299,9 @@ impl Player {
     /// Writes what was observed and is traced.
     fn report(&mut self, out: &mut String) -> Result<(), String> {
         let Some(world) = self.world.as_mut() else { return Ok(()) };
+        self.trace.look(world.now_ns(), &world.network);
         while let Some(observation) = world.observe() {
+            self.trace.observe(world.now_ns(), &observation);
             let (kind, text) = describe(&observation);
             if kind == "always" || self.traced.contains(kind) {
                 let micros = world.now_ns() / 1000;

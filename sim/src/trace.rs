@@ -7,7 +7,11 @@ use cairn_engine::api::etcdserverpb::ResponseHeader;
 use cairn_engine::api::{Error, Response};
 use cairn_engine::event::Publication;
 use cairn_engine::peer::codec;
+use cairn_engine::{MemberId, RequestId, StreamId};
 
+use crate::network::Network;
+use crate::record::Record;
+use crate::swarm::Fault;
 use crate::world::{Observation, Written};
 
 /// A fast hash of 64 bits: each word is mixed in by a multiplication whose two halves are folded together. The same
@@ -71,6 +75,77 @@ impl fmt::Write for Hasher {
     }
 }
 
+/// What the simulation itself did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A part of the run begins.
+    Phase(&'static str),
+    /// Something goes wrong, with somebody.
+    Fault(Fault, MemberId),
+    /// A client asks.
+    Asks {
+        /// Who; `None` is the operator.
+        client: Option<u64>,
+        /// Whom.
+        member: MemberId,
+        /// The question's name.
+        id: RequestId,
+        /// What.
+        request: String,
+    },
+    /// A watch client says something on its stream.
+    Says(StreamId, String),
+    /// Something about a member.
+    Of(MemberId, String),
+    /// Anything else.
+    Other(String),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Phase(name) => write!(f, "phase {name}"),
+            Self::Fault(fault, id) => write!(f, "fault {fault:?} for member {}", id.0),
+            Self::Asks { client: Some(client), member, id, request } => {
+                write!(f, "client {client} asks {} as {}: {request}", member.0, id.0)
+            }
+            Self::Asks { client: None, member, id, request } => {
+                write!(f, "the operator asks {} as {}: {request}", member.0, id.0)
+            }
+            Self::Says(stream, what) => write!(f, "stream {} says {what}", stream.0),
+            Self::Of(_, what) | Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What a client was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer.
+    Answered,
+    /// That it is refused.
+    Refused,
+    /// Nothing.
+    Unknown,
+}
+
+/// What became of a question, and the words.
+pub fn outcome(result: &Result<Response, Error>) -> (Outcome, String) {
+    let mut text = String::new();
+    describe_answer(result, &mut text).expect("strings grow");
+    let how = match result {
+        Ok(_) => Outcome::Answered,
+        Err(
+            Error::Timeout
+            | Error::TimeoutDueToLeaderFail
+            | Error::TimeoutDueToConnectionLost
+            | Error::LeaderChanged,
+        ) => Outcome::Unknown,
+        Err(_) => Outcome::Refused,
+    };
+    (how, text)
+}
+
 /// The record of a run.
 #[derive(Debug, Default)]
 pub struct Trace {
@@ -80,6 +155,7 @@ pub struct Trace {
     /// How many lines to keep; none costs nothing.
     lines_max: usize,
     lines: VecDeque<String>,
+    record: Option<Box<Record>>,
 }
 
 impl Trace {
@@ -88,12 +164,33 @@ impl Trace {
         Self { lines_max, ..Self::default() }
     }
 
+    /// The same, that keeps what a page shows, too.
+    #[must_use]
+    pub fn recording(self) -> Self {
+        Self { record: Some(Box::new(Record::new())), ..self }
+    }
+
+    /// What a page shows, if it was to be kept.
+    pub fn take_record(&mut self) -> Option<Box<Record>> {
+        self.record.take()
+    }
+
+    /// Looks whether the network has changed.
+    pub fn look(&mut self, now_ns: u64, network: &Network) {
+        if let Some(record) = &mut self.record {
+            record.look(now_ns, network);
+        }
+    }
+
     /// Notes what was observed.
     pub fn observe(&mut self, now_ns: u64, observation: &Observation) {
         self.hasher.number(now_ns);
         self.scratch.clear();
         encode(observation, &mut self.scratch);
         self.hasher.bytes(&self.scratch);
+        if let Some(record) = &mut self.record {
+            record.observe(now_ns, observation);
+        }
         if self.lines_max > 0 {
             let mut line = String::new();
             describe(observation, &mut line).expect("strings grow");
@@ -102,9 +199,16 @@ impl Trace {
     }
 
     /// Notes what the simulation itself did.
-    pub fn note(&mut self, now_ns: u64, text: impl FnOnce() -> String) {
+    pub fn note(&mut self, now_ns: u64, note: impl FnOnce() -> Note) {
+        if self.lines_max == 0 && self.record.is_none() {
+            return;
+        }
+        let note = note();
+        if let Some(record) = &mut self.record {
+            record.note(now_ns, &note);
+        }
         if self.lines_max > 0 {
-            self.push(now_ns, &text());
+            self.push(now_ns, &note.to_string());
         }
     }
 

@@ -9,7 +9,7 @@ use cairn_sim::run::tally::Tally;
 #[test]
 fn every_rule_holds_in_the_first_seeds_and_they_get_around() {
     let (mut sum, mut seen) = (Tally::default(), BTreeSet::new());
-    Fleet { first: 1, seeds: Some(150), time_max: None, cores: 2 }.run(|report| {
+    Fleet { first: 1, seeds: Some(150), time_max: None, cores: 2, canary: false }.run(|report| {
         assert!(report.violation.is_none(), "{report}");
         sum.add(&report.tally);
         seen.extend(report.marks.keys().copied());

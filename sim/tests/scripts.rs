@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use cairn_sim::{report, script};
+
 #[test]
 fn scripts_tell_what_they_told_before() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
@@ -10,16 +12,19 @@ fn scripts_tell_what_they_told_before() {
     for file in std::fs::read_dir(folder).expect("sim/scripts exists") {
         let path = file.expect("readable").path();
         let script = std::fs::read_to_string(&path).expect("readable");
-        let told = cairn_sim::script::run(&script)
-            .unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        let told = script::run(&script).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         if update {
             std::fs::write(&path, &told).expect("writable");
         }
-        assert!(
-            update || told == script,
-            "{} tells another story now:\n{told}\n(UPDATE=1 writes it down)",
-            path.display()
-        );
+        if !update && told != script {
+            let name = path.display().to_string();
+            let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("script.html");
+            std::fs::write(&page, report::page(&script::tell(&name, &script))).expect("writable");
+            let page = page.display();
+            panic!(
+                "{name} tells another story now (UPDATE=1 writes it down; page: {page}):\n{told}"
+            );
+        }
         played += 1;
     }
     assert!(played > 0, "there are scripts");

@@ -13,6 +13,7 @@ use super::members::OPERATOR;
 use super::{Phase, Run};
 use crate::check::Violation;
 use crate::check::answers::{Asked, Outcome};
+use crate::trace::Note;
 use crate::workload::Client;
 
 /// A question under way.
@@ -73,7 +74,8 @@ impl Run {
             local_floor: self.history.applied(member),
         };
         self.trace.note(self.world.now_ns(), || {
-            format!("client {client} asks {} as {}: {request:?}", member.0, id.0)
+            let client = Some(client).filter(|client| *client != OPERATOR);
+            Note::Asks { client, member, id, request: format!("{request:?}") }
         });
         let at = self.fastest_time();
         self.questions.insert(id, Question { client, asked, at });

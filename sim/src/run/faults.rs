@@ -10,6 +10,7 @@ use super::{MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
 use crate::disk::Torn;
 use crate::swarm::Fault;
+use crate::trace::Note;
 use crate::workload::pick;
 
 /// Damage that was done to a disk, and will be undone.
@@ -50,7 +51,7 @@ impl Run {
         }
         self.mark_fault(fault, id);
         let now_ns = self.world.now_ns();
-        self.trace.note(now_ns, || format!("fault {fault:?} for member {}", id.0));
+        self.trace.note(now_ns, || Note::Fault(fault, id));
         let torn = *self.random.pick(&[
             Torn::Nothing,
             Torn::Everything,
@@ -93,7 +94,8 @@ impl Run {
                 if let Some((segment, offset)) = self.world.disk(id).vouched_byte(&mut self.random)
                 {
                     self.world.disk(id).flip(segment, offset);
-                    self.trace.note(now_ns, || format!("{segment}.wal rots at {offset}"));
+                    self.trace
+                        .note(now_ns, || Note::Of(id, format!("{segment}.wal rots at {offset}")));
                     self.rot.insert(id, Rot::Log(segment, offset));
                 }
             }
@@ -101,7 +103,9 @@ impl Run {
                 self.world.crash(id, torn);
                 if let Some((index, offset)) = self.world.disk(id).snapshot_byte(&mut self.random) {
                     self.world.disk(id).flip_snapshot(index, offset);
-                    self.trace.note(now_ns, || format!("snapshot {index} rots at {offset}"));
+                    self.trace.note(now_ns, || {
+                        Note::Of(id, format!("snapshot {index} rots at {offset}"))
+                    });
                     self.rot.insert(id, Rot::Snapshot(index, offset));
                 }
             }

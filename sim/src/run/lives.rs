@@ -10,6 +10,7 @@ use super::faults::Rot;
 use super::marks::Fate;
 use super::{MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
+use crate::trace::Note;
 
 /// What a member has done to its disk since it started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,12 +39,8 @@ impl Run {
         let raft = replica.raft();
         self.trace.note(self.world.now_ns(), || {
             let (log, hard_state) = (raft.log(), raft.hard_state());
-            format!(
-                "{} has a log from {:?} to {:?}, {hard_state:?}",
-                id.0,
-                log.covered(),
-                log.last()
-            )
+            let (from, to) = (log.covered(), log.last());
+            Note::Of(id, format!("{} has a log from {from:?} to {to:?}, {hard_state:?}", id.0))
         });
         self.history.started(id, raft.log(), raft.hard_state(), alone)
     }

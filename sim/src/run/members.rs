@@ -25,6 +25,7 @@ use crate::check::{Violation, ensure};
 use crate::clock::Clock;
 use crate::disk::Torn;
 use crate::network::Quality;
+use crate::trace::Note;
 
 /// What is known about the members beside what the log says.
 #[derive(Debug, Default)]
@@ -236,7 +237,8 @@ impl Run {
             self.roster.unsound.insert(id);
         }
         let now_ns = self.world.now_ns();
-        self.trace.note(now_ns, || format!("the disk of {} is not what it was", id.0));
+        self.trace
+            .note(now_ns, || Note::Of(id, format!("the disk of {} is not what it was", id.0)));
     }
 
     /// Mends everything, and lets nothing else go wrong, so that soon a disk can be set back.
@@ -336,7 +338,7 @@ impl Run {
             }
         }
         let all = self.members();
-        self.trace.note(self.world.now_ns(), || format!("{core:?} are left alone"));
+        self.trace.note(self.world.now_ns(), || Note::Other(format!("{core:?} are left alone")));
         for outside in all.iter().copied().filter(|id| !core.contains(id)) {
             if self.random.chance(1, 3) && self.world.is_up(outside) {
                 self.roster.banished.insert(outside);

@@ -75,6 +75,34 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// Each number with its name.
+    pub fn named(&self) -> [(&'static str, u64); 20] {
+        [
+            ("steps", self.steps),
+            ("virtual nanoseconds", self.nanos),
+            ("answered", self.answered),
+            ("refused", self.refused),
+            ("unknown", self.unknown),
+            ("faults", self.faults),
+            ("crashes", self.crashes),
+            ("watch responses", self.watched),
+            ("watchers resumed", self.resumed),
+            ("leases expired", self.expired),
+            ("refusals to start", self.refusals),
+            ("snapshots", self.snapshots),
+            ("snapshots installed", self.installed),
+            ("changes of members", self.changes),
+            ("reigns", self.reigns),
+            ("disks wiped", self.wiped),
+            ("disks set back", self.rolled_back),
+            ("pairs of disks swapped", self.swapped),
+            ("losses noticed", self.noticed),
+            ("majorities left alone", self.left_alone),
+        ]
+    }
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -13,6 +13,7 @@ use super::alarm::Alarm;
 use super::{MILLI, Phase, Run};
 use crate::check::Violation;
 use crate::check::watches::{Heard, SubscriptionId};
+use crate::trace::Note;
 
 /// Somebody with one watch stream at a time.
 #[derive(Debug, Default)]
@@ -97,7 +98,7 @@ impl Run {
 
     pub(super) fn say(&mut self, place: Place, union: RequestUnion) {
         let Place { stream, member, shard } = place;
-        self.trace.note(self.world.now_ns(), || format!("stream {} says {union:?}", stream.0));
+        self.trace.note(self.world.now_ns(), || Note::Says(stream, format!("{union:?}")));
         let request = WatchRequest { request_union: Some(union) };
         self.world.watch(member, shard, ShardInput::Watch { stream, request });
     }
