@@ -12,6 +12,7 @@ use crate::exhaust::{self, Scope};
 use crate::fleet::{self, Fleet, Report};
 use crate::minimize::minimize;
 use crate::mutants::Mutants;
+use crate::plan;
 use crate::report::{self, Story};
 use crate::run::Plan;
 use crate::run::marks::{Mark, Marks};
@@ -29,6 +30,17 @@ pub enum Command {
         /// Show so many lines of the last that happened
         #[arg(long, default_value_t = 0)]
         lines: usize,
+        /// Write down what is done, as a plan
+        #[arg(long)]
+        plan: Option<PathBuf>,
+    },
+    /// Run a plan: the same again, whatever became of the generator
+    Replay {
+        /// The plan
+        plan: PathBuf,
+        /// Show so many lines of the last that happened
+        #[arg(long, default_value_t = 60)]
+        lines: usize,
     },
     /// Make a page of a run, for a browser
     Report(Wanted),
@@ -36,11 +48,17 @@ pub enum Command {
     Fleet(Extent),
     /// Look at every state of agreement alone that a few steps can reach
     Check(Bounds),
-    /// Make a seed that fails smaller
+    /// Make a seed, or a plan, that fails smaller
     Minimize {
-        /// Which
+        /// Which seed
+        #[arg(long, required_unless_present = "plan", conflicts_with = "plan")]
+        seed: Option<u64>,
+        /// Which plan
         #[arg(long)]
-        seed: u64,
+        plan: Option<PathBuf>,
+        /// Where the smaller plan goes
+        #[arg(long)]
+        out: Option<PathBuf>,
         /// How many runs it may take
         #[arg(long, default_value_t = 1000)]
         runs: usize,
@@ -106,8 +124,11 @@ pub struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct Wanted {
     /// The run of a seed
-    #[arg(long, required_unless_present = "script", conflicts_with = "script")]
+    #[arg(long, required_unless_present_any = ["plan", "script"], conflicts_with_all = ["plan", "script"])]
     seed: Option<u64>,
+    /// The run of a plan, in a file
+    #[arg(long, conflicts_with = "script")]
+    plan: Option<PathBuf>,
     /// The story of a script, in a file
     #[arg(long)]
     script: Option<PathBuf>,
@@ -125,8 +146,13 @@ impl Wanted {
             let name = file.display().to_string();
             return Ok(script::tell(&name, &fs::read_to_string(file)?));
         }
-        let seed = self.seed.unwrap_or_default();
-        Ok(fleet::tell(&Plan { canary: self.canary, ..Plan::of(seed) }).1)
+        let Some(file) = &self.plan else {
+            let seed = self.seed.unwrap_or_default();
+            return Ok(fleet::tell(&Plan { canary: self.canary, ..Plan::of(seed) }).1);
+        };
+        let (_, story) = fleet::tell(&read_plan(file)?);
+        let name = file.display().to_string();
+        Ok(Story { replay: format!("cairn sim replay {name}"), title: name, ..story })
     }
 }
 
@@ -170,8 +196,11 @@ pub enum Verdict {
 pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
     fleet::name_seed_in_panics();
     match *command {
-        Command::Run { seed, lines } => {
+        Command::Run { seed, lines, plan: ref file } => {
             let mut report = fleet::run(seed);
+            if let Some(file) = file {
+                fs::write(file, plan::write(&fleet::note(&Plan::of(seed)).1))?;
+            }
             if lines > 0 {
                 report = fleet::run_keeping(seed, lines);
             }
@@ -193,7 +222,23 @@ pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
             Ok(Verdict::Fails)
         }
         Command::Check(ref bounds) => check(bounds, out),
-        Command::Minimize { seed, runs } => Ok(verdict(&minimize(seed, runs, out)?)),
+        Command::Replay { ref plan, lines } => {
+            let report = fleet::run_plan(&read_plan(plan)?, lines);
+            writeln!(out, "{report}\nreplay: cairn sim replay {}", plan.display())?;
+            Ok(verdict(&report))
+        }
+        Command::Minimize { seed, ref plan, out: ref file, runs } => {
+            let plan = match plan {
+                Some(plan) => read_plan(plan)?,
+                None => Plan::of(seed.unwrap_or_default()),
+            };
+            let (report, smaller) = minimize(plan, runs, out)?;
+            if let Some(file) = file {
+                fs::write(file, plan::write(&smaller))?;
+                writeln!(out, "replay: cairn sim replay {}", file.display())?;
+            }
+            Ok(verdict(&report))
+        }
         Command::Mutants(ref mutants) => {
             Ok(if mutants.run(out)? == 0 { Verdict::Holds } else { Verdict::Fails })
         }
@@ -295,13 +340,21 @@ fn listen_to_canaries(fleet: Fleet, out: &mut impl Write) -> io::Result<Verdict>
     Ok(if heard > 0 && unheard.is_empty() { Verdict::Holds } else { Verdict::Fails })
 }
 
-/// Keeps a page of a run that failed, and says where.
+/// Keeps a page of a run that failed, and its plan, and says where.
 fn keep(seed: u64, folder: &Path, out: &mut impl Write) -> io::Result<()> {
     let (_, story) = fleet::tell(&Plan::of(seed));
     fs::create_dir_all(folder)?;
-    let file = folder.join(format!("seed-{seed}.html"));
-    fs::write(&file, report::page(&story))?;
-    writeln!(out, "page: {}", file.display())
+    let page = folder.join(format!("seed-{seed}.html"));
+    fs::write(&page, report::page(&story))?;
+    let plan = page.with_extension("plan");
+    fs::write(&plan, plan::write(&fleet::note(&Plan::of(seed)).1))?;
+    writeln!(out, "page: {}\nplan: {}", page.display(), plan.display())
+}
+
+fn read_plan(file: &Path) -> io::Result<Plan> {
+    let text = fs::read_to_string(file)?;
+    let named = |error| io::Error::other(format!("{}: {error}", file.display()));
+    plan::read(&text).map_err(named)
 }
 
 fn send_out(extent: &Extent, out: &mut impl Write) -> io::Result<Verdict> {

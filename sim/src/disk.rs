@@ -54,6 +54,11 @@ pub enum Torn {
     Prefix,
 }
 
+impl Torn {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::Everything, Self::AnySectors, Self::Prefix];
+}
+
 impl Disk {
     /// Takes a write to the log; it is durable after [`Disk::complete`].
     pub fn begin(&mut self, write: LogWrite) {
@@ -186,6 +191,20 @@ impl Disk {
         }
         let (segment, offset, len) = *random.pick(vouched);
         Some((segment, offset + random.below(len)))
+    }
+
+    /// Whether a later write vouches for a byte of the log.
+    pub fn vouches(&self, segment: SegmentSeq, at: u64) -> bool {
+        let vouched = self.answered.split_last().map_or(&[][..], |(_, vouched)| vouched);
+        vouched
+            .iter()
+            .any(|(seq, offset, len)| *seq == segment && (*offset..offset + len).contains(&at))
+    }
+
+    /// A byte of the newest snapshot, if there is one: the one at this place, or at its end.
+    pub fn snapshot_byte_at(&self, at: u64) -> Option<(Index, u64)> {
+        let (index, file) = self.snapshots.last_key_value()?;
+        Some((*index, at.min(u64_of(file.len()).checked_sub(1)?)))
     }
 
     /// Makes a block unreadable.

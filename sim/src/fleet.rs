@@ -5,6 +5,7 @@ use core::fmt;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::panic;
 use std::sync::mpsc;
@@ -14,6 +15,7 @@ use std::time::Instant;
 use crate::check::Violation;
 use crate::record::Record;
 use crate::report::Story;
+use crate::run::deeds::Tape;
 use crate::run::marks::Marks;
 use crate::run::tally::Tally;
 use crate::run::{Plan, Run};
@@ -108,10 +110,22 @@ pub fn tell(plan: &Plan) -> (Report, Story) {
     (report, story)
 }
 
+/// Runs a plan, and notes what is done: the same run as a plan of its own.
+pub fn note(plan: &Plan) -> (Report, Plan) {
+    let (report, _, tape) = run_all(plan, Trace::keeping(0), true);
+    (report, Plan { deeds: tape, skipped: BTreeSet::new(), ..plan.clone() })
+}
+
 fn run_told(plan: &Plan, trace: Trace) -> (Report, Option<Box<Record>>) {
+    let (report, record, _) = run_all(plan, trace, false);
+    (report, record)
+}
+
+fn run_all(plan: &Plan, trace: Trace, notes: bool) -> (Report, Option<Box<Record>>, Option<Tape>) {
     let seed = plan.seed;
     SEED.set(Some(seed));
-    let mut run = Run::new(plan.clone(), trace);
+    let run = Run::new(plan.clone(), trace);
+    let mut run = if notes { run.noting() } else { run };
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| run.play()));
     let outcome = outcome.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -127,7 +141,7 @@ fn run_told(plan: &Plan, trace: Trace) -> (Report, Option<Box<Record>>) {
         violation: outcome.err(),
         lines: run.trace.lines().map(str::to_owned).collect(),
     };
-    (report, record)
+    (report, record, run.deeds().cloned())
 }
 
 impl Fleet {

@@ -17,6 +17,7 @@ pub mod minimize;
 pub mod model;
 pub mod mutants;
 pub mod network;
+pub mod plan;
 pub mod random;
 pub mod record;
 pub mod report;

@@ -3,56 +3,104 @@
 //! What a run is made of ([`Plan`]) comes from its seed; here parts of it are taken away, one after another, and what
 //! is not needed stays away. The order is by how much a reader is spared: whole kinds of faults and requests first, then
 //! clients, members and time, then single faults, by halves, quarters and so on (Zeller, Hildebrandt: "Simplifying and
-//! Isolating Failure-Inducing Input", 2002).
+//! Isolating Failure-Inducing Input", 2002). What is left is noted as a [plan](crate::plan), of which single
+//! [deeds](crate::run::deeds) are taken away in the same manner: there, what goes changes nothing about the others.
 //!
 //! # Limits
 //!
-//! Whatever is taken away changes what chance does from then on, so some that is not needed stays, because without it the
+//! While chance decides, whatever is taken away changes what chance does from then on, so some that is not needed stays, because without it the
 //! run takes another way. A panic can be made smaller only in a build in which it does not end the process.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use crate::check::Violation;
-use crate::fleet::{Report, run_plan};
+use crate::fleet::{Report, note, run_plan};
 use crate::run::Plan;
 
 /// Lines of the smaller run that are told.
 const LINES_MAX: usize = 400;
 
-/// Makes a seed that fails smaller, with so many runs at most, and tells of it; the smaller run's report.
+/// Makes a plan that fails smaller, with so many runs at most, and tells of it; the smaller run's report, and its plan.
 ///
 /// # Errors
 /// If nobody takes what is told.
-pub fn minimize(seed: u64, runs_max: usize, out: &mut impl Write) -> io::Result<Report> {
-    let mut plan = Plan::of(seed);
+pub fn minimize(
+    mut plan: Plan,
+    runs_max: usize,
+    out: &mut impl Write,
+) -> io::Result<(Report, Plan)> {
+    let seed = plan.seed;
     let before = run_plan(&plan, 0);
     let Some(Violation { rule, .. }) = before.violation else {
         writeln!(out, "{before}")?;
-        return Ok(before);
+        return Ok((before, plan));
     };
     plan.faults_max = before.tally.faults;
     let breaks = |plan: &Plan| run_plan(plan, 0).violation.is_some_and(|found| found.rule == rule);
-    // What comes behind the failure goes first.
-    let mut cut = plan.clone();
-    cut.swarm.span_ns = plan.swarm.span_ns.min(before.tally.nanos + 1);
-    if breaks(&cut) {
-        plan = cut;
+    let mut runs = 0;
+    if plan.deeds.is_none() {
+        // What comes behind the failure goes first.
+        let mut cut = plan.clone();
+        cut.swarm.span_ns = plan.swarm.span_ns.min(before.tally.nanos + 1);
+        if breaks(&cut) {
+            plan = cut;
+        }
+        runs += shrink(&mut plan, runs_max / 2, breaks);
+        // What chance did then, does a plan; if it fails as well, single deeds can be taken away.
+        let (_, noted) = note(&plan);
+        if breaks(&noted) {
+            plan = noted;
+        }
     }
-    let runs = shrink(&mut plan, runs_max, breaks);
+    runs += shrink_deeds(&mut plan, runs_max - runs, breaks);
     let after = run_plan(&plan, LINES_MAX);
-    let left = plan.faults_max - u64::try_from(plan.skipped.len()).expect("64 bits");
+    let left = plan.deeds.as_ref().map_or(0, VecDeque::len);
     writeln!(
         out,
-        "seed {seed}, rule {rule}: {} steps became {}, {} faults at most {left}, in {runs} runs",
-        before.tally.steps, after.tally.steps, before.tally.faults
+        "seed {seed}, rule {rule}: {} steps became {}, {left} deeds are left, in {runs} runs",
+        before.tally.steps, after.tally.steps
     )?;
     let what = after.violation.as_ref().map_or("", |found| found.what.as_str());
-    writeln!(out, "  {what}\nwhat is left of the run:\n  {:?}", plan.swarm)?;
-    writeln!(out, "  without the faults {:?}\nwhat happened:", plan.skipped)?;
+    writeln!(out, "  {what}\nwhat is left of the run:\n  {:?}\nwhat happened:", plan.swarm)?;
     let tells = |line: &&String| STORY.iter().any(|word| line.contains(word));
     after.lines.iter().filter(tells).try_for_each(|line| writeln!(out, "  {line}"))?;
-    writeln!(out, "replay: cairn sim minimize --seed {seed} --runs {runs_max}")?;
-    Ok(after)
+    Ok((after, plan))
+}
+
+/// Takes single deeds away, by halves, quarters and so on, as long as the plan fails. `fails` is asked `runs_max` times at
+/// most; how often it was.
+pub fn shrink_deeds(
+    plan: &mut Plan,
+    runs_max: usize,
+    mut fails: impl FnMut(&Plan) -> bool,
+) -> usize {
+    let mut runs = 0;
+    let mut size = plan.deeds.as_ref().map_or(0, VecDeque::len).next_power_of_two() / 2;
+    while size > 0 && plan.deeds.is_some() {
+        let (mut first, mut progressed) = (0, false);
+        while let Some(tape) = plan.deeds.as_ref().filter(|tape| first < tape.len()) {
+            if runs == runs_max {
+                return runs;
+            }
+            runs += 1;
+            let rest = |place: usize| !(first..first + size).contains(&place);
+            let kept = tape.iter().enumerate().filter(|(place, _)| rest(*place));
+            let deeds = Some(kept.map(|(_, deed)| deed.clone()).collect());
+            let smaller = Plan { deeds, ..plan.clone() };
+            if fails(&smaller) {
+                *plan = smaller;
+                progressed = true;
+            } else {
+                first += size;
+            }
+        }
+        // What was needed may be needed no more.
+        if !progressed || size > 1 {
+            size /= 2;
+        }
+    }
+    runs
 }
 
 /// What belongs to the story of a run: what was done to it, and what members became.
@@ -187,6 +235,9 @@ const SPAN_NS_MIN: u64 = 100_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_engine::MemberId;
+
+    use crate::run::deeds::Deed;
     use crate::swarm::{Fault, Kind};
 
     #[test]
@@ -210,6 +261,17 @@ mod tests {
             assert_eq!((swarm.members, swarm.work.clients, swarm.work.streams), (1, 1, 0));
             assert_eq!(swarm.span_ns, SPAN_NS_MIN);
         }
+    }
+
+    #[test]
+    fn deeds_that_are_not_needed_go() {
+        let start = |id| Deed::Start(MemberId(id));
+        let tape: VecDeque<_> = (0..100).map(|place| (place, start(place))).collect();
+        let mut plan = Plan { deeds: Some(tape), ..Plan::of(3) };
+        let has = |plan: &Plan, id| plan.deeds.iter().flatten().any(|(_, deed)| *deed == start(id));
+        let runs = shrink_deeds(&mut plan, 10_000, |plan| has(plan, 17) && has(plan, 80));
+        assert_eq!(plan.deeds, Some([(17, start(17)), (80, start(80))].into()));
+        assert!(runs < 200, "{runs} runs");
     }
 
     #[test]

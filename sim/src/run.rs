@@ -36,6 +36,7 @@ mod alarm;
 mod bounds;
 mod canary;
 mod clients;
+pub mod deeds;
 mod faults;
 mod lives;
 pub mod marks;
@@ -45,6 +46,7 @@ mod watchers;
 
 use alarm::Alarm;
 use clients::Question;
+use deeds::{Deed, Tape};
 use faults::Rot;
 use lives::Chores;
 use marks::Marks;
@@ -65,13 +67,15 @@ pub struct Plan {
     pub faults_max: u64,
     /// Whether members are made to lie, to see that it is noticed.
     pub canary: bool,
+    /// What is done, and when; if that is not said, chance decides.
+    pub deeds: Option<Tape>,
 }
 
 impl Plan {
     /// All that a seed says.
     pub fn of(seed: u64) -> Self {
         let (swarm, skipped) = (Swarm::from_seed(seed), BTreeSet::new());
-        Self { seed, swarm, skipped, faults_max: 0, canary: false }
+        Self { seed, swarm, skipped, faults_max: 0, canary: false, deeds: None }
     }
 }
 
@@ -81,6 +85,15 @@ pub struct Run {
     swarm: Swarm,
     skipped: BTreeSet<u64>,
     canary: bool,
+    /// What is still to be done, in a run of a plan.
+    planned: Option<Tape>,
+    /// And what is to be done in the calm.
+    planned_later: Tape,
+    /// What was done, if somebody wants to know.
+    noted: Option<Tape>,
+    calm_number: Option<u64>,
+    /// It is time to see whether what is waited for holds.
+    glances: bool,
     world: World,
     random: Random,
     generator: Generator,
@@ -134,7 +147,17 @@ const CHAOS_STEPS_MAX: u64 = 60_000;
 impl Run {
     /// The run of a plan, told to a trace.
     pub fn new(plan: Plan, trace: Trace) -> Self {
-        let Plan { seed, swarm, skipped, canary, .. } = plan;
+        let Plan { seed, mut swarm, skipped, canary, mut deeds, .. } = plan;
+        // What is done in the calm comes behind it, even if it is at the same time.
+        let (mut calm_number, mut planned_later) = (None, Tape::new());
+        if let Some(tape) = &mut deeds
+            && let Some(place) = tape.iter().position(|(_, deed)| matches!(deed, Deed::Calm(_)))
+        {
+            planned_later = tape.split_off(place);
+            if let Some((at_ns, Deed::Calm(number))) = planned_later.pop_front() {
+                (swarm.span_ns, calm_number) = (at_ns, Some(number));
+            }
+        }
         let mut random = Random::new(seed, 12);
         let options = Options { seed, shards: swarm.shards, delays: swarm.delays, exact: false };
         let mut world = World::new(options);
@@ -178,9 +201,25 @@ impl Run {
             swarm,
             skipped,
             canary,
+            planned: deeds,
+            noted: None,
+            planned_later,
+            calm_number,
+            glances: false,
             world,
             random,
         }
+    }
+
+    /// The same, that notes what is done.
+    #[must_use]
+    pub fn noting(self) -> Self {
+        Self { noted: Some(Tape::new()), ..self }
+    }
+
+    /// What was done so far, if it was to be noted.
+    pub fn deeds(&self) -> Option<&Tape> {
+        self.noted.as_ref()
     }
 
     /// What the run is made of.
@@ -221,6 +260,13 @@ impl Run {
         for id in self.members() {
             self.world.start(id);
         }
+        if self.is_planned() {
+            self.alarm(LOOK_NS, Alarm::Look);
+            self.plan_deed();
+            // Something happens at the end of the chaos, though nobody is woken for it.
+            self.alarm(self.swarm.span_ns, Alarm::Glance);
+            return self.step_until(self.swarm.span_ns);
+        }
         for client in 0..self.swarm.work.clients {
             self.alarm(0, Alarm::Client(client));
         }
@@ -234,11 +280,27 @@ impl Run {
         while self.world.now_ns() < end && self.world.steps() < CHAOS_STEPS_MAX {
             self.step()?;
         }
+        self.step_until(self.world.now_ns())
+    }
+
+    /// Lets everything happen that happens until then.
+    fn step_until(&mut self, end_ns: u64) -> Result<(), Violation> {
+        while self.world.next_ns().is_some_and(|next| next <= end_ns) {
+            self.step()?;
+        }
         Ok(())
     }
 
     /// Faults end, and everything under way must come to its end.
     fn calm(&mut self) -> Result<(), Violation> {
+        let number = self.calm_number.unwrap_or_else(|| self.random.number());
+        self.note_deed(|| Deed::Calm(number));
+        if let Some(planned) = &mut self.planned {
+            *planned = core::mem::take(&mut self.planned_later);
+            self.plan_deed();
+        }
+        // From here on a plan and what it was noted from are alike.
+        self.random = Random::new(number, 14);
         self.phase = Phase::Calm;
         self.world.network.heal();
         self.world.network.quality = Quality::default();
@@ -250,7 +312,7 @@ impl Run {
         }
         self.move_streams(&self.everybody());
         for (number, _) in (0_u64..).zip(&self.watchers) {
-            let name = Alarm::Watcher(number).name();
+            let name = Alarm::Return(number).name();
             self.world.alarm(0, name);
         }
         self.until("liveness", self.patience_ns(), Self::settled)
@@ -303,10 +365,11 @@ impl Run {
         holds: impl Fn(&Self) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         let end = self.world.now_ns() + wait_ns;
-        let mut next_look = 0;
+        // At times of its own, so that it does not depend on what else the run is woken for.
+        self.glances = true;
         loop {
-            if self.world.now_ns() >= next_look {
-                next_look = self.world.now_ns() + LOOK_NS / 10;
+            if core::mem::take(&mut self.glances) {
+                self.alarm(LOOK_NS / 10, Alarm::Glance);
                 match holds(self) {
                     Ok(()) => return Ok(()),
                     Err(violation) if self.world.now_ns() >= end => {
@@ -419,8 +482,18 @@ impl Run {
             Alarm::Client(client) => self.client(client),
             Alarm::Watcher(number) => self.watcher(number),
             Alarm::Credit(stream) => self.credit(stream),
+            Alarm::LateCredit(stream) => {
+                self.note_deed(|| Deed::Read(stream));
+                self.credit(stream);
+            }
+            Alarm::Return(number) => self.return_to(number),
+            Alarm::Deed => self.do_next_deed(),
+            Alarm::Glance => self.glances = true,
             Alarm::Fault => self.fault(),
-            Alarm::Restart(id) => self.start(id),
+            Alarm::Restart(id) => {
+                self.note_deed(|| Deed::Start(id));
+                self.start(id);
+            }
             Alarm::Resume(id) => {
                 self.leases.disturbed(self.world.now_ns());
                 self.world.resume_if_paused(id);

@@ -14,6 +14,8 @@ use crate::network::Quality;
 use crate::random::Random;
 use crate::world::Delays;
 
+mod settings;
+
 /// A run, before it begins.
 #[derive(Clone, Debug)]
 pub struct Swarm {
@@ -164,6 +166,26 @@ pub enum Kind {
     HashKv,
     /// Clears the alarm about space.
     Disarm,
+}
+
+impl Kind {
+    /// Each of them.
+    pub const ALL: [Self; 14] = [
+        Self::Put,
+        Self::Delete,
+        Self::Txn,
+        Self::Range,
+        Self::RangeStream,
+        Self::ReadTxn,
+        Self::Compact,
+        Self::Grant,
+        Self::KeepAlive,
+        Self::Revoke,
+        Self::TimeToLive,
+        Self::Leases,
+        Self::HashKv,
+        Self::Disarm,
+    ];
 }
 
 const MILLI: u64 = 1_000_000;

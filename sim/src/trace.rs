@@ -184,10 +184,17 @@ impl Trace {
 
     /// Notes what was observed.
     pub fn observe(&mut self, now_ns: u64, observation: &Observation) {
-        self.hasher.number(now_ns);
+        if matches!(observation, Observation::Alarm(_)) {
+            return self.keep(now_ns, observation); // It is not the members'.
+        }
         self.scratch.clear();
         encode(observation, &mut self.scratch);
+        self.hasher.number(now_ns);
         self.hasher.bytes(&self.scratch);
+        self.keep(now_ns, observation);
+    }
+
+    fn keep(&mut self, now_ns: u64, observation: &Observation) {
         if let Some(record) = &mut self.record {
             record.observe(now_ns, observation);
         }

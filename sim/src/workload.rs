@@ -41,12 +41,42 @@ pub struct Generator {
 }
 
 /// Somebody who asks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// What they show.
     pub credential: Credential,
     /// Who they are, if anybody.
     pub user: Option<Arc<str>>,
+}
+
+/// What the log says of a request as it was asked, if it goes through the log.
+pub fn command_of(request: &Request) -> Option<Command> {
+    Some(match request.clone() {
+        Request::Put(request) => Command::Put(request),
+        Request::DeleteRange(request) => Command::DeleteRange(request),
+        Request::Txn(request) if !check::is_read_only(&request) => Command::Txn(request),
+        Request::Compact(request) => Command::Compact(request),
+        Request::LeaseGrant(request) => Command::LeaseGrant(request),
+        Request::LeaseRevoke(request) => Command::LeaseRevoke(request),
+        Request::LeaseKeepAlive(id) => Command::LeaseRenew(vec![id]),
+        Request::Alarm(request) => Command::Alarm(request),
+        Request::Auth(change) => Command::Auth(change),
+        Request::Authenticate(assignment) => Command::Authenticate(assignment),
+        Request::Txn(_)
+        | Request::Range(_)
+        | Request::RangeStream(_)
+        | Request::LeaseTimeToLive(_)
+        | Request::LeaseLeases
+        | Request::MemberList(_)
+        | Request::Status
+        | Request::Defragment
+        | Request::Hash
+        | Request::HashKv(_)
+        | Request::Snapshot
+        | Request::Members(_)
+        | Request::MoveLeader(_)
+        | Request::AuthQuery(_) => return None,
+    })
 }
 
 /// Operations in a transaction at most, as etcd has it.
@@ -219,35 +249,11 @@ impl Generator {
 
     /// What the log says if a request happens; `None`: it does not go through the log.
     pub fn command(&self, request: &Request) -> Option<Command> {
-        Some(match request.clone() {
-            Request::Put(request) => Command::Put(request),
-            Request::DeleteRange(request) => Command::DeleteRange(request),
-            Request::Txn(request) if !check::is_read_only(&request) => Command::Txn(request),
-            Request::Compact(request) => Command::Compact(request),
-            Request::LeaseGrant(request) => {
-                let ttl = request.ttl.max(self.ttl_min);
-                Command::LeaseGrant(LeaseGrantRequest { ttl, ..request })
-            }
-            Request::LeaseRevoke(request) => Command::LeaseRevoke(request),
-            Request::LeaseKeepAlive(id) => Command::LeaseRenew(vec![id]),
-            Request::Alarm(request) => Command::Alarm(request),
-            Request::Auth(change) => Command::Auth(change),
-            Request::Authenticate(assignment) => Command::Authenticate(assignment),
-            Request::Txn(_)
-            | Request::Range(_)
-            | Request::RangeStream(_)
-            | Request::LeaseTimeToLive(_)
-            | Request::LeaseLeases
-            | Request::MemberList(_)
-            | Request::Status
-            | Request::Defragment
-            | Request::Hash
-            | Request::HashKv(_)
-            | Request::Snapshot
-            | Request::Members(_)
-            | Request::MoveLeader(_)
-            | Request::AuthQuery(_) => return None,
-        })
+        let mut command = command_of(request)?;
+        if let Command::LeaseGrant(request) = &mut command {
+            request.ttl = request.ttl.max(self.ttl_min);
+        }
+        Some(command)
     }
 
     /// A watch that begins in the past, now, or in the future.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cairn_sim::fleet::{Fleet, run, run_keeping};
+use cairn_sim::fleet::{Fleet, note, run, run_keeping, run_plan};
+use cairn_sim::run::Plan;
 use cairn_sim::run::marks::Mark;
 use cairn_sim::run::tally::Tally;
 
@@ -45,4 +46,17 @@ fn the_same_seed_tells_the_same_story() {
         assert_eq!((first.lines.len(), second.lines.len()), (0, 10));
     }
     assert_ne!(run(1000).hash, run(1001).hash);
+}
+
+#[test]
+fn a_plan_is_the_run_that_it_was_noted_from() {
+    for seed in 1..40 {
+        let (first, plan) = note(&Plan::of(seed));
+        let again = run_plan(&plan, 0);
+        assert_eq!(
+            (first.hash, first.tally.nanos),
+            (again.hash, again.tally.nanos),
+            "{seed}: {first}\n{again}"
+        );
+    }
 }

@@ -11,6 +11,14 @@ pub(super) enum Alarm {
     Watcher(u64),
     /// A response has left.
     Credit(StreamId),
+    /// A response has left, after a while.
+    LateCredit(StreamId),
+    /// A watch client looks whether it has a stream.
+    Return(u64),
+    /// The plan says what to do.
+    Deed,
+    /// Time to see whether what is waited for holds.
+    Glance,
     /// A fault is due.
     Fault,
     /// A member starts again.
@@ -38,6 +46,10 @@ impl Alarm {
             Self::Heal => (6, 0),
             Self::Look => (7, 0),
             Self::Operate => (8, 0),
+            Self::LateCredit(stream) => (9, stream.0),
+            Self::Return(number) => (10, number),
+            Self::Deed => (11, 0),
+            Self::Glance => (12, 0),
         };
         kind << 56 | detail
     }
@@ -54,6 +66,10 @@ impl Alarm {
             6 => Self::Heal,
             7 => Self::Look,
             8 => Self::Operate,
+            9 => Self::LateCredit(StreamId(detail)),
+            10 => Self::Return(detail),
+            11 => Self::Deed,
+            12 => Self::Glance,
             _ => unreachable!("the run names its alarms itself"),
         }
     }

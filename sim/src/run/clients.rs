@@ -3,11 +3,12 @@
 use core::time::Duration;
 
 use cairn_engine::api::{Error, Request, Response};
-use cairn_engine::auth::{Answer, Credential};
+use cairn_engine::auth::Answer;
 use cairn_engine::raft::Index;
 use cairn_engine::{MemberId, RequestId, ShardId};
 
 use super::alarm::Alarm;
+use super::deeds::Deed;
 use super::marks::Fate;
 use super::members::OPERATOR;
 use super::{Phase, Run};
@@ -27,7 +28,7 @@ pub(super) struct Question {
 
 impl Run {
     pub(super) fn think(&mut self, client: u64) {
-        if self.phase == Phase::Chaos && client != OPERATOR {
+        if self.phase == Phase::Chaos && client != OPERATOR && !self.is_planned() {
             let wait = self.random.below(self.swarm.work.think_ns_max);
             self.alarm(wait, Alarm::Client(client));
         }
@@ -52,15 +53,32 @@ impl Run {
     }
 
     pub(super) fn ask(&mut self, client: u64, member: MemberId, request: Request) {
+        let shard = self.a_shard();
+        let who = match self.nobody_else() {
+            Some(who) => who,
+            None => self.generator.client(&request, &self.history.model),
+        };
+        self.ask_as(client, (member, shard), who, request);
+    }
+
+    /// Asks on a core, as somebody.
+    pub(super) fn ask_as(
+        &mut self,
+        client: u64,
+        (member, shard): (MemberId, ShardId),
+        who: Client,
+        request: Request,
+    ) {
+        if self.phase == Phase::Chaos {
+            let (who, request) = (who.clone(), request.clone());
+            self.note_deed(|| Deed::Ask { client, member, shard, who, request });
+        }
+        if client == OPERATOR {
+            self.roster.wished_ns = self.world.now_ns();
+            self.leases.disturbed(self.world.now_ns());
+        }
         self.questions_asked += 1;
         let id = RequestId(self.questions_asked);
-        let shard = self.a_shard();
-        let who = if self.phase == Phase::Calm {
-            // What must be served now is to be served whoever may.
-            Client { credential: Credential::Member, user: None }
-        } else {
-            self.generator.client(&request, &self.history.model)
-        };
         let asked = Asked {
             credential: who.credential.clone(),
             user: who.user,

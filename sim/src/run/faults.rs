@@ -6,6 +6,7 @@ use cairn_engine::recovery::RecoveryError;
 use cairn_engine::wal::{RecoverError, SegmentSeq};
 
 use super::alarm::Alarm;
+use super::deeds::{Deed, Harm};
 use super::{MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
 use crate::disk::Torn;
@@ -49,9 +50,6 @@ impl Run {
         if self.skipped.contains(&(self.tally.faults - 1)) {
             return;
         }
-        self.mark_fault(fault, id);
-        let now_ns = self.world.now_ns();
-        self.trace.note(now_ns, || Note::Fault(fault, id));
         let torn = *self.random.pick(&[
             Torn::Nothing,
             Torn::Everything,
@@ -60,17 +58,44 @@ impl Run {
             Torn::Prefix,
         ]);
         let timeout = u64::try_from(self.swarm.election_timeout.as_nanos()).expect("a while");
-        let while_ns = self.random.magnitude(MILLI, 4 * timeout);
+        let for_ns = self.random.magnitude(MILLI, 4 * timeout);
+        self.harm(Harm { fault, member: id, torn, for_ns, detail: None });
+    }
+
+    /// Lets something go wrong, and decides on its details, unless that was done before.
+    pub(super) fn harm(&mut self, mut harm: Harm) {
+        let Harm { fault, member: id, for_ns: while_ns, .. } = harm;
+        let now_ns = self.world.now_ns();
+        self.mark_fault(fault, id);
+        self.trace.note(now_ns, || Note::Fault(fault, id));
         self.leases.disturbed(now_ns + while_ns);
+        harm.detail = self.harm_in_detail(harm);
+        self.note_deed(|| Deed::Fault(harm));
+    }
+
+    fn harm_in_detail(&mut self, harm: Harm) -> Option<[u64; 2]> {
+        let Harm { fault, member: id, torn, for_ns: while_ns, detail } = harm;
+        let now_ns = self.world.now_ns();
+        let is_up = self.world.is_up(id);
         match fault {
+            // They are done to a process.
+            Fault::Crash
+            | Fault::CrashAmid
+            | Fault::Pause
+            | Fault::Rot
+            | Fault::SnapshotRot
+            | Fault::Swap
+            | Fault::Wipe
+                if !is_up => {}
             Fault::Wipe => self.wipe(id, torn),
             Fault::Image => self.copy_disk(id),
             Fault::RollBack => self.begin_recess(),
-            Fault::Swap => self.swap(id, torn),
+            Fault::Swap => return self.swap(id, torn, detail),
             Fault::Crash => self.world.crash(id, torn),
             Fault::CrashAmid => {
-                let outputs = self.random.below(12);
+                let outputs = detail.map_or_else(|| self.random.below(12), |it| it[0]);
                 self.world.crash_after(id, outputs, torn);
+                return Some([outputs, 0]);
             }
             Fault::CrashAll => {
                 for id in self.members() {
@@ -84,48 +109,70 @@ impl Run {
                 self.alarm(while_ns, Alarm::Resume(id));
             }
             Fault::Jump => {
-                let by_ns = self.random.magnitude(MILLI, 30 * SECOND);
+                let by_ns =
+                    detail.map_or_else(|| self.random.magnitude(MILLI, 30 * SECOND), |it| it[0]);
                 self.world.jump_clock(id, by_ns);
+                return Some([by_ns, 0]);
             }
             Fault::Stall => self.world.stall_disk(id, while_ns),
             Fault::WriteError => self.world.fail_disk(id),
             Fault::Rot => {
                 self.world.crash(id, torn);
-                if let Some((segment, offset)) = self.world.disk(id).vouched_byte(&mut self.random)
-                {
+                let place = match detail {
+                    Some([segment, offset]) => Some((SegmentSeq(segment), offset))
+                        .filter(|(segment, _)| self.world.disk(id).vouches(*segment, offset)),
+                    None => self.world.disk(id).vouched_byte(&mut self.random),
+                };
+                if let Some((segment, offset)) = place {
                     self.world.disk(id).flip(segment, offset);
                     self.trace
                         .note(now_ns, || Note::Of(id, format!("{segment}.wal rots at {offset}")));
                     self.rot.insert(id, Rot::Log(segment, offset));
+                    return Some([segment.0, offset]);
                 }
             }
             Fault::SnapshotRot => {
                 self.world.crash(id, torn);
-                if let Some((index, offset)) = self.world.disk(id).snapshot_byte(&mut self.random) {
+                let place = match detail {
+                    Some([_, offset]) => self.world.disk(id).snapshot_byte_at(offset),
+                    None => self.world.disk(id).snapshot_byte(&mut self.random),
+                };
+                if let Some((index, offset)) = place {
                     self.world.disk(id).flip_snapshot(index, offset);
                     self.trace.note(now_ns, || {
                         Note::Of(id, format!("snapshot {index} rots at {offset}"))
                     });
                     self.rot.insert(id, Rot::Snapshot(index, offset));
+                    return Some([index.0, offset]);
                 }
             }
             Fault::Partition => {
                 let others = self.members();
-                let group: Vec<_> =
-                    others.iter().copied().filter(|_| self.random.chance(1, 2)).collect();
+                let chosen = |run: &mut Self, id: &MemberId| match detail {
+                    Some([side, _]) => side >> (id.0 % 64) & 1 == 1,
+                    None => run.random.chance(1, 2),
+                };
+                let group: Vec<_> = others.iter().copied().filter(|id| chosen(self, id)).collect();
                 self.world.network.isolate(&group, &others);
                 self.alarm(while_ns, Alarm::Heal);
+                let bits = group.iter().fold(0, |bits, id| bits | 1 << (id.0 % 64));
+                return Some([bits, 0]);
             }
             Fault::Cut => {
-                let to = *self.random.pick(&self.members());
+                let to = match detail {
+                    Some([to, _]) => MemberId(to),
+                    None => *self.random.pick(&self.members()),
+                };
                 self.world.network.cut(id, to);
                 self.alarm(while_ns, Alarm::Heal);
+                return Some([to.0, 0]);
             }
             Fault::Network => {
                 self.world.network.quality = self.swarm.network;
                 self.alarm(while_ns, Alarm::Heal);
             }
         }
+        None
     }
 
     pub(super) fn refused(&mut self, id: MemberId, error: &RecoveryError) -> Result<(), Violation> {
@@ -169,14 +216,15 @@ impl Run {
     }
 
     /// Gives a member and another one each other's disks. Both must refuse to start; then they get their own back.
-    fn swap(&mut self, id: MemberId, torn: Torn) {
+    fn swap(&mut self, id: MemberId, torn: Torn, detail: Option<[u64; 2]>) -> Option<[u64; 2]> {
         let able = |run: &mut Self, id| !run.rot.contains_key(&id) && !run.is_blank(id);
         let others = self.members().into_iter().filter(|other| *other != id);
         let up: Vec<_> = others.filter(|other| self.world.is_up(*other)).collect();
-        if up.is_empty() {
-            return;
-        }
-        let other = *self.random.pick(&up);
+        let other = match detail {
+            Some([other, _]) => *up.iter().find(|id| id.0 == other)?,
+            None if up.is_empty() => return None,
+            None => *self.random.pick(&up),
+        };
         self.world.crash(id, torn);
         self.world.crash(other, torn);
         // One that is empty would be anybody's.
@@ -185,5 +233,6 @@ impl Run {
             self.world.swap_disks(id, other);
             self.rot.extend([(id, Rot::Swapped(other)), (other, Rot::Swapped(id))]);
         }
+        Some([other.0, 0])
     }
 }

@@ -76,6 +76,9 @@ impl Run {
                 self.reading.remove(&place.stream);
             }
         }
+        if self.phase == Phase::Chaos && self.is_planned() {
+            return;
+        }
         let removed = self.history.cluster().is_removed(id);
         if removed && self.phase == Phase::Chaos && self.random.chance(1, 2) {
             return;
@@ -122,7 +125,7 @@ impl Run {
         {
             self.history.check_agreement(id, publication.applied, replica)?;
         }
-        if is_first || self.random.chance(1, CHECK_ONE_IN) {
+        if is_first || self.random.chance(1, CHECK_ONE_IN) || self.is_planned() {
             self.check_member(id)?;
         }
         Ok(())

@@ -20,6 +20,7 @@ use cairn_engine::cluster::Wish;
 use cairn_engine::raft::Index;
 use cairn_engine::recovery::recover;
 
+use super::deeds::Deed;
 use super::{Alarm, MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
 use crate::clock::Clock;
@@ -39,7 +40,7 @@ pub(super) struct Roster {
     /// Whoever is left, when all others are out of reach for ever.
     pub(super) core: Option<BTreeSet<MemberId>>,
     /// When the operator last wanted something.
-    wished_ns: u64,
+    pub(super) wished_ns: u64,
     /// Nothing goes wrong any more, so that a disk can be set back; given up then.
     recess_until_ns: Option<u64>,
     /// A disk was set back, and by then the cluster must have noticed.
@@ -52,6 +53,10 @@ const MEMBERS_MAX: usize = 7;
 const RECESS_NS: u64 = 40 * SECOND;
 /// Whoever asks for changes of the members, as a client.
 pub(super) const OPERATOR: u64 = u64::MAX;
+
+fn wish_of(request: &Request) -> Option<&Wish> {
+    if let Request::Members(wish) = request { Some(wish) } else { None }
+}
 
 impl Roster {
     pub(super) fn new(members: u64) -> Self {
@@ -98,8 +103,7 @@ impl Run {
             return;
         }
         self.plan_operation();
-        let waits = self.questions.values().any(|question| question.client == OPERATOR);
-        if !self.roster.unsound.is_empty() || waits || self.roster.is_quiet() {
+        if !self.may_operate() {
             return;
         }
         let Some(asked) = self.a_member() else { return };
@@ -109,9 +113,7 @@ impl Run {
         let somebody = *self.random.pick(&everybody);
         let request = match self.random.below(10) {
             0 | 1 if everybody.len() < MEMBERS_MAX => {
-                // Whoever is needed for a majority has to be there, and known.
-                let known = sets.voters.iter().filter(|id| self.is_known(**id)).count();
-                let learner = self.random.chance(1, 2) || 2 * known <= sets.voters.len() + 1;
+                let learner = self.random.chance(1, 2) || !self.may_add_a_voter();
                 let id = self.new_member();
                 let peer_urls = vec![format!("http://m{}:2380", id.0)];
                 Request::Members(Wish::Add { id, peer_urls, learner })
@@ -123,8 +125,7 @@ impl Run {
             4..=6 => {
                 let down = everybody.iter().copied().find(|id| !self.world.is_up(*id));
                 let id = down.filter(|_| self.random.chance(1, 2)).unwrap_or(somebody);
-                let rest: Vec<_> = sets.voters.iter().filter(|voter| **voter != id).collect();
-                if 2 * rest.iter().filter(|id| self.is_known(***id)).count() <= rest.len() {
+                if !self.may_remove(id) {
                     return;
                 }
                 Request::Members(Wish::Remove(id))
@@ -137,9 +138,35 @@ impl Run {
             8 => Request::MoveLeader(MemberId::NONE),
             _ => Request::MoveLeader(somebody),
         };
-        self.roster.wished_ns = self.world.now_ns();
-        self.leases.disturbed(self.world.now_ns());
         self.ask(OPERATOR, asked, request);
+    }
+
+    /// Whether the members may be changed now.
+    fn may_operate(&self) -> bool {
+        let waits = self.questions.values().any(|question| question.client == OPERATOR);
+        self.roster.unsound.is_empty() && !waits && !self.roster.is_quiet()
+    }
+
+    /// Whether what an operator wishes is fair.
+    pub(super) fn may_wish(&self, request: &Request) -> bool {
+        self.may_operate()
+            && match wish_of(request) {
+                Some(Wish::Add { learner: false, .. }) => self.may_add_a_voter(),
+                Some(Wish::Remove(id)) => self.may_remove(*id),
+                Some(Wish::Add { .. } | Wish::Promote(_) | Wish::Update(..)) | None => true,
+            }
+    }
+
+    /// Whoever is needed for a majority has to be there, and known.
+    fn may_add_a_voter(&self) -> bool {
+        let voters = &self.history.sets(self.history.last()).voters;
+        2 * voters.iter().filter(|id| self.is_known(**id)).count() > voters.len() + 1
+    }
+
+    fn may_remove(&self, id: MemberId) -> bool {
+        let voters = &self.history.sets(self.history.last()).voters;
+        let rest: Vec<_> = voters.iter().filter(|voter| **voter != id).collect();
+        2 * rest.iter().filter(|id| self.is_known(***id)).count() > rest.len()
     }
 
     /// Whether the cluster knows a start of a member, so that it votes for whoever has a log.
@@ -151,12 +178,19 @@ impl Run {
     fn new_member(&mut self) -> MemberId {
         self.roster.last += 1;
         let id = MemberId(self.roster.last);
-        let clock = Clock { offset_ns: self.random.below(1000 * SECOND), drift_ppm: 0 };
-        self.world.add_member(self.swarm.config(id), clock);
+        let offset_ns = self.random.below(1000 * SECOND);
+        self.join(id, offset_ns);
         let wait = self.random.magnitude(MILLI, 8 * SECOND);
         let at_once = self.random.chance(1, 3);
         self.alarm(if at_once { 0 } else { wait }, Alarm::Restart(id));
         id
+    }
+
+    /// A member is there that was not.
+    pub(super) fn join(&mut self, id: MemberId, offset_ns: u64) {
+        self.note_deed(|| Deed::Join(id, offset_ns));
+        self.roster.last = self.roster.last.max(id.0);
+        self.world.add_member(self.swarm.config(id), Clock { offset_ns, drift_ppm: 0 });
     }
 
     /// The members changed: some disks count again, some members are gone.
@@ -262,36 +296,52 @@ impl Run {
             self.roster.recess_until_ns = None;
             return;
         }
-        let Some(leader) = self.leases.leader().filter(|id| self.world.is_up(*id)) else { return };
+        if self.is_planned() {
+            return;
+        }
+        let fair = self.fair_to_set_back();
+        if fair.is_empty() {
+            return;
+        }
+        let able: Vec<_> = fair.iter().copied().filter(|id| self.has_old_copy(*id)).collect();
+        if able.is_empty() {
+            let id = *self.random.pick(&fair);
+            return self.copy_and_restart(id);
+        }
+        let id = *self.random.pick(&able);
+        self.set_back(id);
+    }
+
+    /// Whose disk may be set back, in a recess in which everything is mended.
+    pub(super) fn fair_to_set_back(&mut self) -> Vec<MemberId> {
+        let leader = self.leases.leader().filter(|id| self.world.is_up(*id));
+        let Some(leader) = leader.filter(|_| self.roster.recess_until_ns.is_some()) else {
+            return Vec::new();
+        };
         let settled = self.world.replica(leader).is_some_and(|replica| replica.raft().is_settled());
         let everybody = self.everybody();
         let all_up = everybody.iter().all(|id| self.world.is_up(*id));
         let known =
             |id: &MemberId| self.history.cluster().incarnation(*id) == self.world.incarnation(*id);
         if !settled || !all_up || !everybody.iter().all(known) || !self.roster.unsound.is_empty() {
-            return;
+            return Vec::new();
         }
         let followers: Vec<_> = everybody.into_iter().filter(|id| *id != leader).collect();
-        let fair: Vec<_> = followers.into_iter().filter(|id| self.may_lose(*id)).collect();
-        if fair.is_empty() {
-            return;
-        }
-        let cluster = self.history.cluster();
-        let is_old = |id: &MemberId| {
-            let lives = self.world.image_lives(*id);
-            lives.is_some_and(|lives| !lives.contains(&cluster.incarnation(*id)))
-        };
-        let able: Vec<_> = fair.iter().copied().filter(is_old).collect();
-        if able.is_empty() {
-            // What a copy does not know is that its member has started since.
-            let id = *self.random.pick(&fair);
-            self.copy_disk(id);
-            self.world.crash(id, Torn::Nothing);
-            self.world.start(id);
-            return;
-        }
-        let id = *self.random.pick(&able);
-        self.roll_back(id);
+        followers.into_iter().filter(|id| self.may_lose(*id)).collect()
+    }
+
+    /// Whether the copy of a member's disk does not know of the start that the cluster knows.
+    pub(super) fn has_old_copy(&self, id: MemberId) -> bool {
+        let known = self.history.cluster().incarnation(id);
+        self.world.image_lives(id).is_some_and(|lives| !lives.contains(&known))
+    }
+
+    /// What a copy does not know is that its member has started since.
+    pub(super) fn copy_and_restart(&mut self, id: MemberId) {
+        self.note_deed(|| Deed::Copy(id));
+        self.copy_disk(id);
+        self.world.crash(id, Torn::Nothing);
+        self.world.start(id);
     }
 
     /// Copies a member's disk, unless that says that the member is all there is: it would lead before anybody could say
@@ -303,7 +353,9 @@ impl Run {
         }
     }
 
-    fn roll_back(&mut self, id: MemberId) {
+    /// Sets a disk back to its copy.
+    pub(super) fn set_back(&mut self, id: MemberId) {
+        self.note_deed(|| Deed::SetBack(id));
         let now_ns = self.world.now_ns();
         self.tally.rolled_back += 1;
         self.roster.recess_until_ns = None;

@@ -10,6 +10,7 @@ use cairn_engine::auth::Credential;
 use cairn_engine::{MemberId, ShardId, ShardInput, StreamId, watch};
 
 use super::alarm::Alarm;
+use super::deeds::Deed;
 use super::{MILLI, Phase, Run};
 use crate::check::Violation;
 use crate::check::watches::{Heard, SubscriptionId};
@@ -31,46 +32,40 @@ pub(super) struct Place {
     pub(super) shard: ShardId,
 }
 
+/// A watcher's name that nobody has.
+pub(super) const NOBODY: i64 = -77;
+/// How often a client looks whether it has a stream, in the calm.
+const RETURN_NS: u64 = 20 * MILLI;
 /// Watchers of a stream.
 const WATCHERS_MAX: usize = 5;
 
 impl Run {
     pub(super) fn watcher(&mut self, number: u64) {
+        if self.phase == Phase::Calm {
+            return;
+        }
         let client = usize::try_from(number).expect("a few");
         let wait = self.random.below(self.swarm.work.watch_think_ns_max);
         self.alarm(wait.max(MILLI), Alarm::Watcher(number));
         let Some(place) = self.watchers[client].stream else { return self.open(client) };
-        if self.phase == Phase::Calm {
-            return;
-        }
         let watchers = self.watches.watchers(place.stream);
         match self.random.below(12) {
             0..=4 if self.watches.count(place.stream) < WATCHERS_MAX => {
                 let request = self.generator.watch(&self.history.model);
-                self.watches.subscribe(place.stream, request.clone());
-                self.say(place, RequestUnion::CreateRequest(request));
+                self.say_as(client, RequestUnion::CreateRequest(request));
             }
             5 if !watchers.is_empty() => {
                 let watch_id = *self.random.pick(&watchers);
-                if self.watches.cancel(place.stream, watch_id) {
-                    self.say(place, RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
-                }
+                self.say_as(client, RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
             }
             6 => {
-                // Nobody has this name: nothing is answered.
-                let watch_id = -77;
-                self.say(place, RequestUnion::CancelRequest(WatchCancelRequest { watch_id }));
+                let cancel = WatchCancelRequest { watch_id: NOBODY };
+                self.say_as(client, RequestUnion::CancelRequest(cancel));
             }
             7 | 8 => {
-                self.say(place, RequestUnion::ProgressRequest(WatchProgressRequest {}));
+                self.say_as(client, RequestUnion::ProgressRequest(WatchProgressRequest {}));
             }
-            9 if self.random.chance(1, 3) => {
-                self.world.watch(place.member, place.shard, ShardInput::WatchClosed(place.stream));
-                let interrupted = self.watches.lost(place.stream);
-                self.reading.remove(&place.stream);
-                self.watchers[client].stream = None;
-                self.watchers[client].interrupted.extend(interrupted);
-            }
+            9 if self.random.chance(1, 3) => self.close(client),
             _ => {}
         }
     }
@@ -78,8 +73,17 @@ impl Run {
     /// Opens a stream, and asks for what was interrupted.
     pub(super) fn open(&mut self, client: usize) {
         let Some(member) = self.a_member() else { return };
+        let shard = self.a_shard();
+        self.open_at(client, member, shard);
+    }
+
+    /// Opens a stream somewhere.
+    pub(super) fn open_at(&mut self, client: usize, member: MemberId, shard: ShardId) {
+        if self.phase == Phase::Chaos {
+            self.note_deed(|| Deed::Open(client, member, shard));
+        }
         self.streams_opened += 1;
-        let (stream, shard) = (StreamId(self.streams_opened), self.a_shard());
+        let stream = StreamId(self.streams_opened);
         let place = Place { stream, member, shard };
         self.watches.opened(stream, member);
         self.reading.insert(stream, VecDeque::new());
@@ -115,8 +119,12 @@ impl Run {
         };
         reading.push_back(response.encoded_len());
         let slow = self.swarm.work.reading_ns_max;
-        let wait = if slow == 0 || self.phase == Phase::Calm { 0 } else { self.random.below(slow) };
-        self.alarm(wait, Alarm::Credit(stream));
+        if slow == 0 || self.phase == Phase::Calm {
+            self.alarm(0, Alarm::Credit(stream));
+        } else if !self.is_planned() {
+            let wait = self.random.below(slow);
+            self.alarm(wait, Alarm::LateCredit(stream));
+        }
         match self.watches.judge(&self.history, stream, response)? {
             Heard::Created(..) | Heard::Other => {}
             Heard::Refused(subscription) | Heard::Canceled(subscription) => {
@@ -131,6 +139,15 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// In the calm, a client that lost its stream opens another.
+    pub(super) fn return_to(&mut self, number: u64) {
+        self.alarm(RETURN_NS, Alarm::Return(number));
+        let client = usize::try_from(number).expect("a few");
+        if self.watchers[client].stream.is_none() {
+            self.open(client);
+        }
     }
 
     pub(super) fn place_of(&self, stream: StreamId) -> Option<Place> {
