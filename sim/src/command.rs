@@ -178,6 +178,9 @@ pub struct Extent {
     /// Make the members of each run lie: every one of them must fail
     #[arg(long)]
     canary: bool,
+    /// Fail if a rare state is seen by none of the runs
+    #[arg(long)]
+    every_mark: bool,
 }
 
 /// What came of a command.
@@ -389,5 +392,8 @@ fn send_out(extent: &Extent, out: &mut impl Write) -> io::Result<Verdict> {
         all.len(),
         if missing.is_empty() { "one is missing".to_owned() } else { missing.join(", ") },
     )?;
+    if extent.every_mark && !missing.is_empty() {
+        verdict = Verdict::Fails;
+    }
     Ok(verdict)
 }

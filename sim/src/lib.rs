@@ -13,6 +13,7 @@ pub mod command;
 pub mod disk;
 pub mod exhaust;
 pub mod fleet;
+pub mod lab;
 pub mod minimize;
 pub mod model;
 pub mod mutants;

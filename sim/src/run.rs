@@ -16,7 +16,9 @@ use cairn_engine::api::Request;
 use cairn_engine::api::etcdserverpb::{PutRequest, RangeRequest};
 use cairn_engine::cluster::{Cluster, Record};
 use cairn_engine::event::Halt;
+use cairn_engine::peer::{self, Message};
 use cairn_engine::raft::Index;
+use cairn_engine::raft::message::Body;
 use cairn_engine::{MemberId, RequestId, StreamId};
 
 use crate::check::answers::Answers;
@@ -96,6 +98,7 @@ pub struct Run {
     glances: bool,
     world: World,
     random: Random,
+    hunter: Random,
     generator: Generator,
     phase: Phase,
     history: History,
@@ -120,6 +123,11 @@ pub struct Run {
     pub trace: Trace,
     tally: Tally,
     marks: Marks,
+}
+
+/// Whether a leader tells another member to take over.
+fn is_hand_over(message: &Message) -> bool {
+    matches!(&message.body, peer::Body::Raft { body: Body::TimeoutNow, .. })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +216,7 @@ impl Run {
             glances: false,
             world,
             random,
+            hunter: Random::new(seed, 16),
         }
     }
 
@@ -456,7 +465,12 @@ impl Run {
             Observation::Halted(id, halt) => {
                 Err(Violation::new("halt", format!("member {} stops: {halt:?}", id.0)))
             }
-            Observation::Sent(message, _) => self.history.sent(&message),
+            Observation::Sent(message, _) => {
+                if is_hand_over(&message) {
+                    self.hunt();
+                }
+                self.history.sent(&message)
+            }
             Observation::Wrote(id, write) => {
                 self.chores.entry(id).or_default().log_bytes += write.bytes;
                 self.read_log(id)
@@ -489,6 +503,7 @@ impl Run {
             Alarm::Return(number) => self.return_to(number),
             Alarm::Deed => self.do_next_deed(),
             Alarm::Glance => self.glances = true,
+            Alarm::Strike => self.strike(),
             Alarm::Fault => self.fault(),
             Alarm::Restart(id) => {
                 self.note_deed(|| Deed::Start(id));

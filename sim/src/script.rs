@@ -430,7 +430,7 @@ fn add(id: &str, learner: bool) -> Result<Wish, String> {
     Ok(Wish::Add { id: member(id)?, peer_urls, learner })
 }
 
-fn named(id: u64) -> Member {
+pub(crate) fn named(id: u64) -> Member {
     Member {
         id: MemberId(id),
         name: format!("m{id}"),

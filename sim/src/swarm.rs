@@ -45,6 +45,8 @@ pub struct Swarm {
     pub faults: Vec<(Fault, u64)>,
     /// Largest drift of a clock, in millionths.
     pub drift_ppm_max: u64,
+    /// One hand-over of leadership in so many is met by a fault; zero: none.
+    pub hunt_one_in: u64,
     /// What clients do.
     pub work: Work,
 }
@@ -84,11 +86,17 @@ pub enum Fault {
     RollBack,
     /// Two members crash, and each is given the other's disk.
     Swap,
+    /// A link holds everything back for a while, in both directions; then it arrives all at once.
+    Clog,
+    /// A link carries little, in both directions.
+    Throttle,
+    /// A member crashes, and starts with other limits.
+    Reconfigure,
 }
 
 impl Fault {
     /// Each of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Crash,
         Self::CrashAmid,
         Self::CrashAll,
@@ -105,6 +113,9 @@ impl Fault {
         Self::Image,
         Self::RollBack,
         Self::Swap,
+        Self::Clog,
+        Self::Throttle,
+        Self::Reconfigure,
     ];
 }
 
@@ -231,6 +242,7 @@ impl Swarm {
                 faults.extend(later_faults(seed, members));
                 faults
             },
+            hunt_one_in: Random::new(seed, 17).between(0, 3),
             drift_ppm_max: if random.chance(1, 2) { 0 } else { random.magnitude(10, 200_000) },
             work: Work { auth_one_in, ..work(random) },
         }
@@ -357,9 +369,39 @@ fn faults(random: &mut Random, members: u64) -> Vec<(Fault, u64)> {
 }
 
 /// Faults that came later, from numbers of their own: so the seeds of before mean what they meant, where these are left out.
-fn later_faults(seed: u64, members: u64) -> Option<(Fault, u64)> {
+fn later_faults(seed: u64, members: u64) -> Vec<(Fault, u64)> {
     let random = &mut Random::new(seed, 13);
-    (members > 1 && random.chance(1, 3)).then(|| (Fault::Swap, random.magnitude(1, 4)))
+    let mut chosen = Vec::new();
+    if members > 1 && random.chance(1, 3) {
+        chosen.push((Fault::Swap, random.magnitude(1, 4)));
+    }
+    let random = &mut Random::new(seed, 15);
+    for fault in [Fault::Clog, Fault::Throttle, Fault::Reconfigure] {
+        if random.chance(1, 4) && (members > 1 || fault == Fault::Reconfigure) {
+            chosen.push((fault, random.magnitude(1, 8)));
+        }
+    }
+    chosen
+}
+
+impl Swarm {
+    /// Other limits, where a member may have others than before: what it does by itself, in which sizes.
+    pub fn other_limits(&self, seed: u64) -> Limits {
+        let other = limits(&mut Random::new(seed, 15), self.members);
+        Limits {
+            segment_bytes: other.segment_bytes,
+            first_segment_bytes: other.first_segment_bytes,
+            sweep_changes_max: other.sweep_changes_max,
+            expire_leases_max: other.expire_leases_max,
+            expire_keys_max: other.expire_keys_max,
+            append_bytes_max: other.append_bytes_max,
+            appends_in_flight_max: other.appends_in_flight_max,
+            snapshot_in_flight_bytes: other.snapshot_in_flight_bytes,
+            snapshot_bytes_per_second: other.snapshot_bytes_per_second,
+            watch_fragment_bytes: other.watch_fragment_bytes,
+            ..self.limits
+        }
+    }
 }
 
 fn work(random: &mut Random) -> Work {

@@ -129,18 +129,24 @@ pub enum Outcome {
     Unknown,
 }
 
+/// Whether an error leaves open what became of the question: it may have been done, or may be yet.
+pub fn leaves_it_open(error: Error) -> bool {
+    matches!(
+        error,
+        Error::Timeout
+            | Error::TimeoutDueToLeaderFail
+            | Error::TimeoutDueToConnectionLost
+            | Error::LeaderChanged
+    )
+}
+
 /// What became of a question, and the words.
 pub fn outcome(result: &Result<Response, Error>) -> (Outcome, String) {
     let mut text = String::new();
     describe_answer(result, &mut text).expect("strings grow");
     let how = match result {
         Ok(_) => Outcome::Answered,
-        Err(
-            Error::Timeout
-            | Error::TimeoutDueToLeaderFail
-            | Error::TimeoutDueToConnectionLost
-            | Error::LeaderChanged,
-        ) => Outcome::Unknown,
+        Err(error) if leaves_it_open(*error) => Outcome::Unknown,
         Err(_) => Outcome::Refused,
     };
     (how, text)

@@ -795,7 +795,7 @@ impl World {
         let id = life.member;
         match output {
             Output::Send(message) => {
-                let fate = self.network.fate(&message);
+                let fate = self.network.fate(self.now_ns, &message);
                 for delay_ns in fate.into_iter().flatten() {
                     self.schedule(self.now_ns + delay_ns, Happening::Deliver(message.clone()));
                 }

@@ -19,6 +19,8 @@ pub(super) enum Alarm {
     Deed,
     /// Time to see whether what is waited for holds.
     Glance,
+    /// A fault is due, once.
+    Strike,
     /// A fault is due.
     Fault,
     /// A member starts again.
@@ -50,6 +52,7 @@ impl Alarm {
             Self::Return(number) => (10, number),
             Self::Deed => (11, 0),
             Self::Glance => (12, 0),
+            Self::Strike => (13, 0),
         };
         kind << 56 | detail
     }
@@ -70,6 +73,7 @@ impl Alarm {
             10 => Self::Return(detail),
             11 => Self::Deed,
             12 => Self::Glance,
+            13 => Self::Strike,
             _ => unreachable!("the run names its alarms itself"),
         }
     }

@@ -38,6 +38,24 @@ impl Run {
             return;
         }
         self.plan_fault();
+        self.strike();
+    }
+
+    /// Leadership is being handed over: now and then something goes wrong right then.
+    pub(super) fn hunt(&mut self) {
+        let one_in = self.swarm.hunt_one_in;
+        let may = self.phase == Phase::Chaos && !self.is_planned() && self.swarm.fault_every_ns > 0;
+        if may && one_in > 0 && self.hunter.chance(1, one_in) {
+            let wait = self.hunter.magnitude(1_000, MILLI);
+            self.alarm(wait, Alarm::Strike);
+        }
+    }
+
+    /// Lets something go wrong now, somewhere.
+    pub(super) fn strike(&mut self) {
+        if self.phase == Phase::Calm {
+            return;
+        }
         if self.roster.is_quiet() || self.swarm.faults.is_empty() {
             return;
         }
@@ -85,6 +103,7 @@ impl Run {
             | Fault::Rot
             | Fault::SnapshotRot
             | Fault::Swap
+            | Fault::Reconfigure
             | Fault::Wipe
                 if !is_up => {}
             Fault::Wipe => self.wipe(id, torn),
@@ -166,6 +185,34 @@ impl Run {
                 self.world.network.cut(id, to);
                 self.alarm(while_ns, Alarm::Heal);
                 return Some([to.0, 0]);
+            }
+            Fault::Clog | Fault::Throttle => {
+                let to = match detail {
+                    Some([to, _]) => MemberId(to),
+                    None => *self.random.pick(&self.members()),
+                };
+                let byte_ns = match detail {
+                    Some([_, byte_ns]) => byte_ns,
+                    None => self.random.magnitude(100, 100_000),
+                };
+                for (from, to) in [(id, to), (to, id)] {
+                    if fault == Fault::Clog {
+                        self.world.network.clog(from, to, now_ns + while_ns);
+                    } else {
+                        self.world.network.throttle(from, to, byte_ns);
+                    }
+                }
+                // What was sent by then arrives later.
+                self.leases.disturbed(now_ns + 2 * while_ns);
+                self.alarm(while_ns, Alarm::Heal);
+                return Some([to.0, byte_ns]);
+            }
+            Fault::Reconfigure => {
+                let number = detail.map_or_else(|| self.random.number(), |it| it[0]);
+                let limits = self.swarm.other_limits(number);
+                self.world.reconfigure(id, |config| config.limits = limits);
+                self.world.crash(id, torn);
+                return Some([number, 0]);
             }
             Fault::Network => {
                 self.world.network.quality = self.swarm.network;

@@ -83,6 +83,7 @@ impl Swarm {
             ("auto_compaction", Compaction(&mut self.auto_compaction)),
             ("fault_every_ns", N(&mut self.fault_every_ns)),
             ("faults", Faults(&mut self.faults)),
+            ("hunt_one_in", N(&mut self.hunt_one_in)),
             ("drift_ppm_max", N(&mut self.drift_ppm_max)),
             ("clients", N(&mut work.clients)),
             ("think_ns_max", N(&mut work.think_ns_max)),
