@@ -33,6 +33,9 @@ pub enum Command {
         /// Write down what is done, as a plan
         #[arg(long)]
         plan: Option<PathBuf>,
+        /// Run it so often again, and see whether it is the same run
+        #[arg(long, default_value_t = 0)]
+        reruns: u64,
     },
     /// Run a plan: the same again, whatever became of the generator
     Replay {
@@ -199,8 +202,15 @@ pub enum Verdict {
 pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
     fleet::name_seed_in_panics();
     match *command {
-        Command::Run { seed, lines, plan: ref file } => {
+        Command::Run { seed, lines, plan: ref file, reruns } => {
             let mut report = fleet::run(seed);
+            for number in 1..=reruns {
+                let again = fleet::run(seed).hash;
+                if again != report.hash {
+                    writeln!(out, "run {number} of seed {seed} is another: trace {again:016x}")?;
+                    return Ok(Verdict::Fails);
+                }
+            }
             if let Some(file) = file {
                 fs::write(file, plan::write(&fleet::note(&Plan::of(seed)).1))?;
             }
@@ -364,7 +374,7 @@ fn send_out(extent: &Extent, out: &mut impl Write) -> io::Result<Verdict> {
     let fleet = extent.fleet();
     let (mut sum, mut seeds, mut verdict) = (Tally::default(), 0_u64, Verdict::Holds);
     let (mut told, mut seen, began) = (Ok(()), Marks::new(), fleet::now());
-    fleet.run(|report| {
+    let busy = fleet.run(|report| {
         seeds += 1;
         sum.add(&report.tally);
         report.marks.iter().for_each(|(mark, count)| *seen.entry(*mark).or_default() += count);
@@ -376,12 +386,15 @@ fn send_out(extent: &Extent, out: &mut impl Write) -> io::Result<Verdict> {
     told?;
     let took_ms = u64::try_from(began.elapsed().as_millis()).expect("no fleet is out for ever");
     writeln!(out, "{seeds} seeds from {}: {sum}", fleet.first)?;
-    writeln!(
-        out,
-        "{} steps and {} virtual seconds in a second",
-        sum.steps * 1000 / took_ms.max(1),
-        sum.nanos / 1_000_000 / took_ms.max(1),
-    )?;
+    let busy_ms = u64::try_from(busy.as_millis()).expect("no fleet is out for ever");
+    for (what, ms) in [("", took_ms), (" of a core", busy_ms)] {
+        writeln!(
+            out,
+            "{} steps and {} virtual seconds in a second{what}",
+            sum.steps * 1000 / ms.max(1),
+            sum.nanos / 1_000_000 / ms.max(1),
+        )?;
+    }
     let all = Mark::all();
     let missing: Vec<String> =
         all.iter().filter(|mark| !seen.contains_key(mark)).map(Mark::to_string).collect();

@@ -6,6 +6,7 @@ use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Write as _};
 use std::panic;
 use std::sync::mpsc;
@@ -145,17 +146,23 @@ fn run_all(plan: &Plan, trace: Trace, notes: bool) -> (Report, Option<Box<Record
 }
 
 impl Fleet {
-    /// Runs seeds until there are no more, the time is over, or one fails; `each` sees every report as it comes.
-    pub fn run(self, mut each: impl FnMut(&Report)) {
+    /// Runs seeds until there are no more, the time is over, or one fails; `each` sees every report as it comes. How long
+    /// cores were busy with it, where the system tells.
+    pub fn run(self, mut each: impl FnMut(&Report)) -> Duration {
+        let busy_ns = AtomicU64::new(0);
         let (next, stop) = (AtomicU64::new(self.first), AtomicBool::new(false));
         let end = self.seeds.map(|seeds| self.first.saturating_add(seeds));
         let began = now();
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
             for _ in 0..self.cores.max(1) {
-                let (sender, next, stop) = (sender.clone(), &next, &stop);
+                let (sender, next, stop, busy_ns) = (sender.clone(), &next, &stop, &busy_ns);
                 scope.spawn(move || {
+                    let mut before_ns = thread_busy_ns();
                     loop {
+                        let now_ns = thread_busy_ns();
+                        busy_ns.fetch_add(now_ns.saturating_sub(before_ns), Ordering::Relaxed);
+                        before_ns = now_ns;
                         let seed = next.fetch_add(1, Ordering::Relaxed);
                         let late = self.time_max.is_some_and(|max| began.elapsed() >= max);
                         let over = end.is_some_and(|end| seed >= end);
@@ -180,7 +187,14 @@ impl Fleet {
             drop(sender);
             receiver.iter().for_each(|report| each(&report));
         });
+        Duration::from_nanos(busy_ns.into_inner())
     }
+}
+
+/// How long this thread has had a core; zero where the system does not tell.
+fn thread_busy_ns() -> u64 {
+    let told = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    told.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
 }
 
 #[expect(

@@ -483,8 +483,8 @@ impl Run {
     /// The most that can have passed on the cluster's clock.
     fn fastest_time(&mut self) -> Duration {
         let now_ns = self.world.now_ns();
-        let shows = |id| (id, self.world.clock(id).read(now_ns));
-        self.fastest.read(self.world.members().map(shows).collect())
+        let world = &self.world;
+        self.fastest.read(world.members().map(|id| (id, world.clock(id).read(now_ns))))
     }
 
     fn alarm(&mut self, after_ns: u64, alarm: Alarm) {

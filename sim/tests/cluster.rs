@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use cairn_engine::MemberId;
 use cairn_engine::api::Request;
 use cairn_engine::api::etcdserverpb::RangeRequest;
 use cairn_engine::event::Event;
 use cairn_engine::raft::RoleName;
 use cairn_engine::state_machine::AlarmKind;
+use cairn_engine::{MemberId, RequestId, ShardId, peer};
 use cairn_sim::disk::Torn;
 use cairn_sim::world::{Observation, World};
 
@@ -160,4 +160,36 @@ fn the_last_member_of_a_lost_cluster_goes_on_alone_if_its_operator_says_so() {
         assert_eq!(replica.status().role, RoleName::Leader);
         assert!(succeeds(&mut world, survivor, 4, put("newest")));
     }
+}
+
+#[test]
+fn what_arrives_twice_is_done_once_and_not_refused_though_there_is_room_for_one() {
+    let mut world = world(3, 5);
+    // Room for one of these puts, not for two.
+    for id in [1, 2, 3].map(MemberId) {
+        world.reconfigure(id, |config| config.limits.proposed_bytes_max = 400);
+        world.crash(id, Torn::Nothing);
+        world.start(id);
+    }
+    world.run_until(world.now_ns() + 4 * SECOND_NS);
+    let leader = leaders(&world)[0];
+    let other = if leader == MemberId(1) { MemberId(2) } else { MemberId(1) };
+    while world.observe().is_some() {}
+    world.request(other, ShardId(0), RequestId(1), put(&"v".repeat(300)));
+    let (mut copies, mut answers) = (0, Vec::new());
+    let end = world.now_ns() + SECOND_NS;
+    while world.now_ns() < end && world.step() {
+        while let Some(observation) = world.observe() {
+            if let Observation::Reply { id: RequestId(1), result, .. } = observation {
+                answers.push(result.is_ok());
+            } else if let Observation::Sent(message, _) = observation
+                && let peer::Body::Propose { .. } = message.body
+                && copies == 0
+            {
+                copies += 1;
+                world.inject(message);
+            }
+        }
+    }
+    assert_eq!((copies, answers), (1, vec![true]));
 }

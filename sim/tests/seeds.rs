@@ -154,6 +154,13 @@ fn seed_6839_renewals_find_room_whoever_gathered_them() {
     check(6839);
 }
 
+/// A wrong accusation: a learner's disk was set back, its next start was in the log, and only then did it hear of the start
+/// that it did not know.
+#[test]
+fn seed_14536_who_hears_late_of_its_loss_may_say_so() {
+    check(14536);
+}
+
 /// A wrong accusation: a disk that stood still before a leader began to lead still did so three seconds after.
 #[test]
 fn seed_7113_what_disturbs_one_leader_disturbs_the_next() {

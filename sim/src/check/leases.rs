@@ -47,10 +47,13 @@ pub struct Fastest {
 
 impl Fastest {
     /// How much has passed when the clocks show `now`; later questions must not show less.
-    pub fn read(&mut self, now: BTreeMap<MemberId, Time>) -> Duration {
-        let passed = |(member, now): (&MemberId, &Time)| Some(now.since(*self.shown.get(member)?));
-        self.passed += now.iter().filter_map(passed).max().unwrap_or_default();
-        self.shown = now;
+    pub fn read(&mut self, now: impl Iterator<Item = (MemberId, Time)>) -> Duration {
+        let mut most = Duration::ZERO;
+        for (member, now) in now {
+            let before = self.shown.insert(member, now).unwrap_or(now);
+            most = most.max(now.since(before));
+        }
+        self.passed += most;
         self.passed
     }
 }

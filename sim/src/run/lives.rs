@@ -31,6 +31,7 @@ impl Run {
 
     pub(super) fn started(&mut self, id: MemberId) -> Result<(), Violation> {
         self.chores.insert(id, Chores::default());
+        self.roster.starts(id);
         let swapped = matches!(self.rot.get(&id), Some(Rot::Swapped(_)));
         ensure(!swapped, "recovery", || format!("member {} starts with another's disk", id.0))?;
         self.undo_rot(id);
@@ -184,13 +185,15 @@ impl Run {
             }
             Event::MemoryLost => {
                 self.tally.noticed += 1;
-                ensure(self.roster.is_unsound(id), "trust", || {
+                ensure(self.roster.may_be_called_lost(id), "trust", || {
                     format!("member {} says that it has lost its memory, and has not", id.0)
                 })?;
             }
-            Event::MemberForgotten(lost) => ensure(self.roster.is_unsound(*lost), "trust", || {
-                format!("member {} says that {} lost its disk, which it has not", id.0, lost.0)
-            })?,
+            Event::MemberForgotten(lost) => {
+                ensure(self.roster.may_be_called_lost(*lost), "trust", || {
+                    format!("member {} says that {} lost its disk, which it has not", id.0, lost.0)
+                })?;
+            }
             Event::Compacted { .. }
             | Event::CompactionFinished { .. }
             | Event::LeasesExpired { .. }

@@ -35,6 +35,9 @@ pub(super) struct Roster {
     last: u64,
     /// Whose disk is not the one that made their promises, until the cluster counts on them anew.
     unsound: BTreeSet<MemberId>,
+    /// Whose disk was lost before it started last: it may hear of that after the cluster has got over it, from words that
+    /// were under way for long.
+    may_hear_late: BTreeSet<MemberId>,
     /// Who stays down.
     pub(super) banished: BTreeSet<MemberId>,
     /// Whoever is left, when all others are out of reach for ever.
@@ -66,6 +69,18 @@ impl Roster {
     /// Whether somebody's disk was lost, and the cluster has not got over it.
     pub(super) fn is_unsound(&self, id: MemberId) -> bool {
         self.unsound.contains(&id)
+    }
+
+    /// Whether somebody may say that a member's disk was lost.
+    pub(super) fn may_be_called_lost(&self, id: MemberId) -> bool {
+        self.is_unsound(id) || self.may_hear_late.contains(&id)
+    }
+
+    /// A member starts: what it hears late was about an earlier start, unless the loss is not got over.
+    pub(super) fn starts(&mut self, id: MemberId) {
+        if !self.is_unsound(id) {
+            self.may_hear_late.remove(&id);
+        }
     }
 
     /// Whether the cluster has to get over the loss of a disk.
@@ -269,6 +284,7 @@ impl Run {
         self.history.forgot(id);
         if self.everybody().contains(&id) {
             self.roster.unsound.insert(id);
+            self.roster.may_hear_late.insert(id);
         }
         let now_ns = self.world.now_ns();
         self.trace
