@@ -6,8 +6,10 @@
 //! what is newly compacted, never the size of the store. All changes of the compact revision itself stay until
 //! the next compaction (M5).
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::layer::{Name, Over};
 use super::record::ByKey;
 use super::{Record, Revision, Store};
 use crate::api::Error;
@@ -63,10 +65,9 @@ impl Store {
         let end = Revision::first_of(sweep.end + 1);
         let slice: Vec<Record> = self
             .view
-            .history
-            .range(sweep.cursor..end)
+            .history_from(sweep.cursor)
+            .take_while(|record| record.revision() < end)
             .take(changes_max)
-            .map(|item| item.record.clone())
             .collect();
         let mut removed = 0;
         for record in &slice {
@@ -90,12 +91,30 @@ impl Store {
 
     /// Removes a record from history, and from the graves if it is there.
     fn remove(&mut self, revision: Revision) -> bool {
-        let Some(item) = self.view.history.remove(&revision) else { return false };
-        let record = item.record;
-        self.view.bytes -= record.bytes();
-        let grave = self.view.graves.get(record.key());
-        if record.is_tombstone() && grave.is_some_and(|ByKey(grave)| *grave == record) {
-            self.view.graves.remove(record.key());
+        let view = &mut self.view;
+        let record = match view.top.history.remove(&revision) {
+            Some(item) => item.record,
+            None if view.over() == Over::Nothing => return false,
+            None => {
+                let Some(record) = view.record(revision) else { return false };
+                view.top.swept.insert(revision);
+                record
+            }
+        };
+        view.bytes -= record.bytes();
+        if !record.is_tombstone() {
+            return true;
+        }
+        let key = record.key();
+        if view.top.graves.get(key).is_some_and(|ByKey(grave)| *grave == record) {
+            // While there is a key below, something has to hide it.
+            if view.top.shadows.get(key).is_none() {
+                view.top.graves.remove(key);
+            }
+        } else if view.over() == Over::Something
+            && view.under_top(key).is_some_and(|below| below == record)
+        {
+            view.top.opened.insert(Name(Arc::from(key)));
         }
         true
     }

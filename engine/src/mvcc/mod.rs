@@ -25,8 +25,12 @@
 //! - M5 Every change at exactly the compact revision stays, tombstones and what was replaced at once included: a
 //!   watch that starts there is owed its event.
 
+pub mod base;
+pub mod batch;
+pub mod cell;
 pub mod compact;
 pub mod hash;
+pub mod layer;
 pub mod range;
 pub mod record;
 pub mod revision;

@@ -46,7 +46,7 @@ impl View {
         let cuts_early = default_ordering(request) && !has_revision_filters(request);
         let take = if cuts_early { limit.saturating_add(1) } else { usize::MAX };
         let (mut records, count) = if current {
-            let records: Vec<_> = self.current(&keys).take(take).cloned().collect();
+            let records: Vec<_> = self.current(&keys).take(take).collect();
             (records, self.count(&keys))
         } else {
             let mut versions = self.at(revision, &keys);

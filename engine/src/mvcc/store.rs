@@ -1,9 +1,13 @@
 //! Changing the key space: one request at a time, each under its own revision.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
 use core::ops::Deref;
 
+use super::base::Base;
 use super::compact::Sweep;
+use super::layer::{Layer, Name, Over};
 use super::record::{ByKey, ByRevision, Chain, Parts};
 use super::{Record, Revision, View};
 use crate::api::KeyRange;
@@ -51,21 +55,68 @@ impl Store {
         Write { store: self, changes: Vec::new() }
     }
 
-    /// Puts a record where it belongs in all three trees.
-    fn insert(&mut self, record: Record) {
+    /// Puts a record where it belongs. `newest` is what there is of its key, dead or alive, wherever it is.
+    fn insert(&mut self, record: Record, newest: Option<&Record>) {
         let view = &mut self.view;
         view.bytes += record.bytes();
-        view.history.insert(ByRevision::from(record.clone()));
+        let over = view.over();
+        let top = &mut view.top;
+        let lease = newest.map_or(LeaseId::NONE, Record::lease);
+        if lease != record.lease() {
+            top.attach(lease, record.key(), false, over);
+            top.attach(record.lease(), record.key(), true, over);
+        }
+        // What this layer says of a key already, says what is below, too.
+        if over == Over::Something
+            && let Some(below) = newest.filter(|below| top.get(below.key()).is_none())
+        {
+            let name = Name(Arc::from(below.key()));
+            if below.is_tombstone() {
+                top.opened.insert(name);
+            } else {
+                top.shadows.insert(name);
+            }
+        }
+        top.history.insert(ByRevision::from(record.clone()));
         if record.is_tombstone() {
-            view.keys.remove(record.key());
-            view.graves.insert(ByKey(record));
+            top.keys.remove(record.key());
+            top.graves.insert(ByKey(record));
         } else {
             // Few keys were deleted before: look before paying for a removal.
-            if !view.graves.is_empty() {
-                view.graves.remove(record.key());
+            if !top.graves.is_empty() {
+                top.graves.remove(record.key());
             }
-            view.keys.insert(ByKey(record));
+            top.keys.insert(ByKey(record));
         }
+    }
+
+    /// Begins a checkpoint: what has changed since the one before, which stays as it is from now on. What changes
+    /// later lies over it.
+    ///
+    /// # Panics
+    /// If one was begun and neither ended nor given up.
+    pub fn freeze(&mut self) -> Arc<Layer> {
+        assert!(self.view.frozen.is_none(), "one checkpoint is made at a time");
+        let frozen = Arc::new(mem::take(&mut self.view.top));
+        self.view.frozen = Some(Arc::clone(&frozen));
+        frozen
+    }
+
+    /// Ends a checkpoint: what was frozen is in `base` now.
+    ///
+    /// # Panics
+    /// If none was begun.
+    pub fn rebase(&mut self, base: Arc<Base>) {
+        assert!(self.view.frozen.take().is_some(), "a checkpoint was begun");
+        self.view.base = Some(base);
+    }
+
+    /// A key space that stands at a checkpoint, whose records take `bytes`.
+    pub fn on(base: Arc<Base>, sweep: Option<Sweep>, bytes: u64) -> Self {
+        let facts = base.meta().facts;
+        let (revision, compacted) = (facts.revision, facts.compacted);
+        let view = View { base: Some(base), revision, compacted, bytes, ..View::default() };
+        Self { view, sweep }
     }
 }
 
@@ -92,7 +143,9 @@ impl Restore {
             return None;
         }
         self.last = revision;
-        self.store.insert(record);
+        let is_first = record.chain().prev == Revision::ZERO;
+        let newest = if is_first { None } else { self.store.view.newest(record.key()) };
+        self.store.insert(record, newest.as_ref());
         Some(())
     }
 
@@ -116,21 +169,21 @@ impl Write<'_> {
     /// Writes a key and returns what it was before.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Option<Record> {
         let revision = self.next_revision();
-        let view = &self.store.view;
-        let before = view.get(key).cloned();
+        let newest = self.store.view.newest(key);
+        let before = newest.as_ref().filter(|newest| !newest.is_tombstone()).cloned();
         let (create_revision, version) = match &before {
             Some(before) => (before.create_revision(), before.version() + 1),
             None => (revision.main, 1),
         };
-        let chain = self.chain_of(key, before.as_ref());
+        let chain = self.chain_after(newest.as_ref());
         let parts = Parts { revision, key, value, create_revision, version, lease, chain };
-        self.write(Record::new(&parts), before.clone());
+        self.write(Record::new(&parts), newest);
         before
     }
 
     /// Deletes the keys of an interval, in order, and returns what they were.
     pub fn delete_range(&mut self, range: &KeyRange) -> Vec<Record> {
-        let found: Vec<Record> = self.store.view.current(range).cloned().collect();
+        let found: Vec<Record> = self.store.view.current(range).collect();
         for before in &found {
             let parts = Parts {
                 revision: self.next_revision(),
@@ -139,7 +192,7 @@ impl Write<'_> {
                 create_revision: 0,
                 version: 0,
                 lease: LeaseId::NONE,
-                chain: self.chain_of(before.key(), Some(before)),
+                chain: self.chain_after(Some(before)),
             };
             self.write(Record::new(&parts), Some(before.clone()));
         }
@@ -158,21 +211,21 @@ impl Write<'_> {
         Revision { main, sub }
     }
 
-    /// Where the next version of a key stands. What lies below the compact revision counts as gone, whether it
-    /// was swept or not: members sweep at their own pace and still write the same bytes.
-    fn chain_of(&self, key: &[u8], before: Option<&Record>) -> Chain {
+    /// Where the version after the newest one of a key stands. What lies below the compact revision counts as gone,
+    /// whether it was swept or not: members sweep at their own pace and still write the same bytes.
+    fn chain_after(&self, newest: Option<&Record>) -> Chain {
         let view = &self.store.view;
         let stays = |revision: Revision| revision.main >= view.compacted;
-        let grave =
-            || view.graves.get(key).map(|item| &item.0).filter(|grave| stays(grave.revision()));
-        before.or_else(grave).map_or_else(Chain::default, |newest| {
-            Chain::after(newest, |jump| view.record(jump).filter(|_| stays(jump)).cloned())
+        let newest = newest.filter(|it| !it.is_tombstone() || stays(it.revision()));
+        newest.map_or_else(Chain::default, |newest| {
+            Chain::after(newest, |jump| view.record(jump).filter(|_| stays(jump)))
         })
     }
 
-    fn write(&mut self, record: Record, before: Option<Record>) {
+    fn write(&mut self, record: Record, newest: Option<Record>) {
         self.store.view.revision = record.revision().main;
-        self.store.insert(record.clone());
+        self.store.insert(record.clone(), newest.as_ref());
+        let before = newest.filter(|newest| !newest.is_tombstone());
         self.changes.push(Change { record, before });
     }
 }

@@ -21,6 +21,8 @@ use crate::api::etcdserverpb::{
 use crate::api::{Error, KeyRange};
 use crate::ids::LeaseId;
 
+mod layers;
+
 // Requests in few words.
 
 fn key_range(key: &str, range_end: &str) -> KeyRange {
@@ -110,7 +112,7 @@ fn words(records: &[Record]) -> String {
 
 /// All of history, as `revision_sub:key` words, with `t` behind tombstones.
 fn history(view: &View) -> String {
-    let word = |record: &Record| {
+    let word = |record: Record| {
         let tombstone = if record.is_tombstone() { "t" } else { "" };
         format!("{}:{}{tombstone}", record.revision(), record.key().escape_ascii())
     };
@@ -178,7 +180,7 @@ fn a_view_stays_as_it_was() {
     delete(&mut store, "b", "");
     store.compact(5).unwrap();
     sweep_all(&mut store);
-    let current: Vec<_> = view.current(&everything()).cloned().collect();
+    let current: Vec<_> = view.current(&everything()).collect();
     assert_eq!(words(&current), "a=1 b=1");
     assert_eq!((view.revision(), view.compacted()), (3, NEVER_COMPACTED));
     assert_eq!(history(&view), "2_0:a 3_0:b");
@@ -557,7 +559,7 @@ fn a_watcher_sees_what_was_before_the_request_unless_that_was_compacted() {
     put(&mut store, "a", "4"); // 5
     let before = |store: &Store, main, sub| {
         let record = store.record(Revision { main, sub }).unwrap();
-        store.before(record).map(|before| words(&[before]))
+        store.before(&record).map(|before| words(&[before]))
     };
     assert_eq!(before(&store, 2, 0), None);
     assert_eq!(before(&store, 3, 0), Some("a=1".into()));
@@ -838,7 +840,7 @@ fn a_store_comes_back_out_of_its_history() {
 #[test]
 fn records_out_of_order_are_no_history() {
     let store = five_keys();
-    let records: Vec<Record> = store.records().cloned().collect();
+    let records: Vec<Record> = store.records().collect();
     let restore = |records: &[&Record]| restore(records.iter().copied(), 3, -1);
     assert!(restore(&[&records[0], &records[1]]).is_some());
     assert!(restore(&[&records[1], &records[0]]).is_none(), "the wrong way round");

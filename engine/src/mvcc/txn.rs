@@ -87,7 +87,7 @@ fn holds(view: &View, compare: &Compare) -> bool {
     let range = KeyRange::from(compare);
     let mut records = view.current(&range).peekable();
     if records.peek().is_some() {
-        return records.all(|record| holds_for(compare, record));
+        return records.all(|record| holds_for(compare, &record));
     }
     // No value is unequal to a value that is not there, either.
     target(compare) != Some(CompareTarget::Value) && result_is(compare, 0.cmp(&number(compare)))
@@ -226,9 +226,7 @@ fn run_range(view: &View, request: &RangeRequest) -> RangeResponse {
 
 /// Executes a put that was checked.
 pub fn run_put(write: &mut Write<'_>, put: &PutRequest) -> PutResponse {
-    let kept = (put.ignore_value || put.ignore_lease)
-        .then(|| write.view().get(&put.key).cloned())
-        .flatten();
+    let kept = (put.ignore_value || put.ignore_lease).then(|| write.view().get(&put.key)).flatten();
     let value = match &kept {
         Some(kept) if put.ignore_value => kept.value(),
         _ => &put.value,

@@ -117,11 +117,11 @@ impl Hub {
             let hits_before = hits.len();
             self.index.stab(record.key(), &mut |lists| {
                 let behind = self.watchers.list(lists.behind);
-                let owed = behind.filter(|(_, watcher)| watcher.is_served(record));
+                let owed = behind.filter(|(_, watcher)| watcher.is_served(&record));
                 hits.extend(owed.map(|(slot, _)| (slot, place)));
             });
             if hits.len() > hits_before {
-                found.push(Found { record: record.clone(), before: None });
+                found.push(Found { record, before: None });
             }
         }
         hits.sort_unstable();

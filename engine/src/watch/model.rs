@@ -286,7 +286,7 @@ impl World {
             let record = change.record.clone();
             let superseded =
                 changes[at + 1..].iter().any(|later| later.record.key() == record.key());
-            let before = before.get(record.key()).cloned();
+            let before = before.get(record.key());
             self.facts.push(Fact { record, before, superseded });
         }
         (!changes.is_empty()).then(|| changes.into())

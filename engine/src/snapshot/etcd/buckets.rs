@@ -172,10 +172,10 @@ impl Buckets {
         Filled { next, looked }
     }
 
-    fn fill_changes<'a>(
-        &'a self,
+    fn fill_changes(
+        &self,
         from: Revision,
-        leaf: &mut Leaf<'a>,
+        leaf: &mut Leaf<'_>,
         looked: &mut usize,
     ) -> Option<Place> {
         for record in self.view.history_from(from) {
@@ -183,7 +183,7 @@ impl Buckets {
             if *looked == LOOKS_MAX {
                 return Some(Place::Change(revision));
             }
-            if self.is_left_out(record) {
+            if self.is_left_out(&record) {
                 *looked += 1;
                 continue;
             }
@@ -193,7 +193,7 @@ impl Buckets {
             if !leaf.fits(key.len(), record.stored_message().len()) {
                 return Some(Place::Change(revision));
             }
-            leaf.push(key, Cow::Borrowed(record.stored_message()));
+            leaf.push(key, Cow::Owned(record.stored_message().to_vec()));
             *looked += 1;
         }
         None

@@ -64,7 +64,7 @@ fn file(state: &StateMachine) -> Vec<u8> {
 fn expected_history(state: &StateMachine) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut store = state.store.clone();
     store.sweep(usize::MAX);
-    let entry = |record: &crate::mvcc::Record| {
+    let entry = |record: crate::mvcc::Record| {
         let mut key = record.revision().to_bucket_key().to_vec();
         if record.is_tombstone() {
             key.push(b't');
