@@ -175,7 +175,13 @@ func (s *server) await(t *testing.T) {
 		connection.Close()
 		return true
 	})
-	_, err := s.client(t).Get(within(t), "is anybody there")
+	client := s.client(t)
+	var err error
+	// Whoever was promoted may be the last to hear of it.
+	eventually(t, s.kind+" is a voter", func() bool {
+		_, err = client.Get(within(t), "is anybody there")
+		return err == nil || !strings.Contains(err.Error(), "not supported for learner")
+	})
 	check(t, err)
 }
 
