@@ -264,10 +264,10 @@ pub(crate) fn check_view(view: &View, model: &Model) {
     }
     // Watches from the compact revision on.
     let from = model.compacted().max(1);
-    let history: Vec<&Record> = view.history_from(Revision::first_of(from)).collect();
+    let history: Vec<Record> = view.history_from(Revision::first_of(from)).collect();
     let events = model.events_from(from, &all).expect("not compacted");
     assert_eq!(
-        history.iter().map(|record| Seen::of_record(record)).collect::<Vec<_>>(),
+        history.iter().map(Seen::of_record).collect::<Vec<_>>(),
         events.iter().map(Seen::of_event).collect::<Vec<_>>()
     );
     for (record, event) in history.iter().zip(&events) {

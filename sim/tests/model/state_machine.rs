@@ -92,7 +92,7 @@ fn run(steps: Vec<Step>) {
     }
     pair.check_all();
     let bytes = |state: &StateMachine| -> Vec<Vec<u8>> {
-        state.store.records().map(|record: &Record| record.as_bytes().to_vec()).collect()
+        state.store.records().map(|record: Record| record.as_bytes().to_vec()).collect()
     };
     assert_eq!(bytes(&pair.state), bytes(&lazy));
 }
