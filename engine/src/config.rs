@@ -7,6 +7,7 @@ use core::time::Duration;
 use crate::auto_compact::AutoCompaction;
 use crate::ids::{ClusterId, MemberId};
 use crate::peer::Incarnation;
+use crate::storage::PageSize;
 
 /// The settings of a member; fixed while it runs.
 #[derive(Clone, Debug)]
@@ -36,12 +37,24 @@ pub struct Config {
     pub election_timeout: Duration,
     /// A leader that has nothing to say says so this often.
     pub heartbeat_interval: Duration,
+    /// Where the state is kept beside the log.
+    pub storage: Storage,
     /// When the leader compacts history of itself, if it does.
     pub auto_compaction: Option<AutoCompaction>,
     /// Sizes and counts that bound work and memory.
     pub limits: Limits,
     /// The version that [`Status`](crate::api::Request::Status) shows.
     pub version: String,
+}
+
+/// Where a member keeps its state. What it finds at its start it reads, whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// In memory, with snapshots of all of it on disk.
+    #[default]
+    Snapshots,
+    /// In trees on disk, with what has changed since the last checkpoint in memory.
+    Trees,
 }
 
 /// The starts of a member on its disk. The driver keeps them in a file, and a disk that is wiped or set back to an
@@ -93,6 +106,8 @@ pub struct Limits {
     /// has, if that is more: the cost of snapshots stays proportional to that of the log. A restart reads
     /// that much of the log, and up to a segment more.
     pub snapshot_log_bytes: u64,
+    /// Bytes of a page of a tree file: see [`PageSize`](crate::storage::PageSize). Fixed when the file is made.
+    pub page_bytes: u32,
     /// Changes that a slice of a compaction looks at.
     pub sweep_changes_max: usize,
     /// Leases that end in one entry.
@@ -127,6 +142,7 @@ impl Default for Limits {
             segment_bytes: 64 << 20,
             first_segment_bytes: 4 << 20,
             snapshot_log_bytes: 64 << 20,
+            page_bytes: PageSize::DEFAULT.number(),
             sweep_changes_max: 500,
             expire_leases_max: 1000,
             expire_keys_max: 5000,

@@ -11,9 +11,12 @@ use crate::command::UnknownCommand;
 use crate::cow::CowTree;
 use crate::ids::{MemberId, RequestId, ShardId, StreamId};
 use crate::mvcc::View;
+use crate::mvcc::base::SharedPages;
 use crate::peer::{Incarnation, Message};
 use crate::raft::{Index, RoleName, Term};
 use crate::state_machine::{Alarms, Changes};
+use crate::storage::Damage;
+use crate::tree_file::TreeFileId;
 use crate::wal::{LogWrite, Lsn, SegmentSeq};
 use crate::watch;
 
@@ -54,6 +57,11 @@ pub enum Input {
     },
     /// A part of a snapshot is on the medium; the last one, durably and under its name.
     SnapshotWritten,
+    /// A write to a tree file was carried out.
+    TreeWritten {
+        /// The pages of that file, with all that was written to it.
+        pages: SharedPages,
+    },
 }
 
 /// What a [`Replica`](crate::Replica) wants done.
@@ -67,6 +75,10 @@ pub enum Output {
     RetireSegments(Vec<SegmentSeq>),
     /// Append this to a snapshot file, then step [`Input::SnapshotWritten`].
     WriteSnapshot(SnapshotPart),
+    /// Write this to a tree file, then step [`Input::TreeWritten`].
+    WriteTree(TreeWrite),
+    /// A tree file is not needed any more.
+    RemoveTree(TreeFileId),
     /// Answer a client.
     Reply {
         /// Which request.
@@ -100,6 +112,19 @@ pub enum Halt {
     },
     /// This member was removed from the cluster, for ever.
     Removed,
+    /// A page of the tree file that was needed is damaged.
+    Damaged(Damage),
+}
+
+/// A write to a tree file. One at a time; the first to a file makes it, and it has a name only when that write is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeWrite {
+    /// Which file.
+    pub file: TreeFileId,
+    /// What, and at which offset, in any order.
+    pub writes: Vec<(u64, Vec<u8>)>,
+    /// Whether all that was written to it must be durable then.
+    pub sync: bool,
 }
 
 /// Another member, and where it is reached.

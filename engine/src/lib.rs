@@ -50,6 +50,7 @@ pub mod snapshot;
 pub mod state_machine;
 pub mod storage;
 pub mod time;
+pub mod tree_file;
 pub mod wal;
 pub mod watch;
 

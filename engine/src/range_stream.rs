@@ -13,6 +13,7 @@ use crate::api::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse,
 use crate::api::{Error, KeyRange};
 use crate::convert::{to_u64, to_usize};
 use crate::mvcc::{RangeResult, View};
+use crate::storage::Damage;
 
 /// Keys in the first part.
 const FIRST_KEYS_MAX: usize = 10;
@@ -66,6 +67,11 @@ impl RangeStream {
     /// The header of the last part.
     pub fn header_mut(&mut self) -> &mut ResponseHeader {
         &mut self.header
+    }
+
+    /// What could not be read, if anything: then no part may be given out any more.
+    pub fn damage(&self) -> Option<Damage> {
+        self.view.damage()
     }
 
     /// The next part, a `RangeStreamResponse` in wire form; `None` after the last.

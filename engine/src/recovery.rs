@@ -3,14 +3,18 @@
 //! If the newest snapshot is damaged, the one before it is taken; the log reaches back that far. Nothing is
 //! written and nothing is removed here: if a member cannot start, the operator finds everything as it was.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::convert::to_u64;
 use crate::ids::{ClusterId, MemberId};
+use crate::mvcc::base::Base;
 use crate::raft::Index;
 use crate::snapshot::{Position, Reader, SnapshotError};
 use crate::state_machine::StateMachine;
+use crate::storage::db::Pin;
+use crate::tree_file::{self, Loaded, TreeFile, TreeFileError, TreeFileId, TreeSource};
 use crate::wal::recover::Known;
 use crate::wal::scan::Unreadable;
 use crate::wal::{self, LogSource, RecoverError, Recovered};
@@ -33,9 +37,9 @@ pub trait SnapshotSource {
 }
 
 /// A member's disk at start.
-pub trait Disk: SnapshotSource + LogSource {}
+pub trait Disk: SnapshotSource + LogSource + TreeSource {}
 
-impl<D: SnapshotSource + LogSource> Disk for D {}
+impl<D: SnapshotSource + LogSource + TreeSource> Disk for D {}
 
 /// What was found.
 #[derive(Debug)]
@@ -52,6 +56,10 @@ pub struct Recovery {
     pub snapshot_bytes: u64,
     /// Snapshots that were passed over because they are damaged.
     pub damaged: Vec<(Index, SnapshotError)>,
+    /// The tree file that holds the state, if one does.
+    pub trees: Option<(TreeFile, (Arc<Base>, Pin))>,
+    /// Tree files that are there and do not count.
+    pub other_trees: Vec<TreeFileId>,
 }
 
 /// Why a member cannot start.
@@ -61,6 +69,8 @@ pub enum RecoveryError {
     Log(RecoverError),
     /// A snapshot cannot be used, and not because it is damaged.
     Snapshot(Index, SnapshotError),
+    /// A tree file cannot be used.
+    Trees(TreeFileId, TreeFileError),
     /// The log goes on behind a snapshot that is not there.
     SnapshotMissing {
         /// The index that it covers.
@@ -75,6 +85,7 @@ impl fmt::Display for RecoveryError {
         match self {
             Self::Log(error) => error.fmt(f),
             Self::Snapshot(index, error) => write!(f, "{index:?}: {error}"),
+            Self::Trees(id, error) => write!(f, "tree file {}: {error}", id.0),
             Self::SnapshotMissing { index, damaged } => {
                 write!(f, "the log goes on behind index {index}, and no whole snapshot covers it")?;
                 damaged
@@ -114,7 +125,18 @@ pub fn recover(
         }
     }
     let second = snapshots.pop().and_then(|index| read_position(disk, cluster, index));
-    let (newest, state, snapshot_bytes) = found.unwrap_or_default();
+    let (mut newest, mut state, snapshot_bytes) = found.unwrap_or_default();
+    let mut second = second.unwrap_or(newest);
+    let (loaded, mut other_trees) = load_trees(disk, cluster)?;
+    let mut trees = None;
+    match loaded {
+        Some(loaded) if loaded.newest.index >= newest.index => {
+            (newest, second, state) = (loaded.newest, loaded.second, loaded.state);
+            trees = Some((loaded.file, loaded.held));
+        }
+        Some(older) => other_trees.push(older.file.id),
+        None => {}
+    }
     let known = Known {
         cluster,
         member,
@@ -127,8 +149,35 @@ pub fn recover(
     if let Some((index, _)) = log.restart.filter(|(index, _)| *index > newest.index) {
         return Err(RecoveryError::SnapshotMissing { index, damaged });
     }
-    let second = second.unwrap_or(newest);
-    Ok(Recovery { newest, second, state, log, snapshot_bytes, damaged })
+    Ok(Recovery { newest, second, state, log, snapshot_bytes, damaged, trees, other_trees })
+}
+
+/// The tree file whose state is the newest, and the names of the others.
+fn load_trees(
+    disk: &mut dyn Disk,
+    cluster: ClusterId,
+) -> Result<(Option<Loaded>, Vec<TreeFileId>), RecoveryError> {
+    let mut newest: Option<Loaded> = None;
+    let mut others = Vec::new();
+    for id in disk.tree_files() {
+        let found = match disk.open_tree_file(id) {
+            Some((superblocks, pages)) => tree_file::load(id, &superblocks, pages, cluster)
+                .map_err(|error| RecoveryError::Trees(id, error))?,
+            // A crash while it was made.
+            None => None,
+        };
+        let older = match found {
+            None => Some(id),
+            Some(found)
+                if newest.as_ref().is_some_and(|it| it.newest.index >= found.newest.index) =>
+            {
+                Some(id)
+            }
+            Some(found) => newest.replace(found).map(|older| older.file.id),
+        };
+        others.extend(older);
+    }
+    Ok((newest, others))
 }
 
 const READ_BYTES: usize = 1 << 20;

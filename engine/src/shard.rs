@@ -105,6 +105,8 @@ pub struct Shard {
     used: BTreeSet<u64>,
     /// Oldest first.
     parked: VecDeque<Parked>,
+    /// Something could not be read: nothing that follows from it may leave. The replica stops the member.
+    damaged: bool,
     outputs: VecDeque<ShardOutput>,
 }
 
@@ -117,6 +119,7 @@ impl Shard {
             gathering: Vec::new(),
             asked: VecDeque::new(),
             last_token: 0,
+            damaged: false,
             hub: Hub::new(config.limits, config.seed, first.view.revision()),
             streams: BTreeMap::new(),
             auth: Arc::clone(&first.auth),
@@ -136,6 +139,7 @@ impl Shard {
             return self.parked.push_back(Parked { needs, deadline: now + TOKEN_WAIT, input });
         }
         self.take(now, view, input);
+        self.damaged |= view.damage().is_some();
     }
 
     /// The credential by which an input is to be judged.
@@ -246,6 +250,9 @@ impl Shard {
 
     /// The next thing to do; `None`: nothing, until the next step.
     pub fn poll(&mut self) -> Option<ShardOutput> {
+        if self.damaged {
+            return None;
+        }
         if !self.gathering.is_empty() {
             self.ask();
         }

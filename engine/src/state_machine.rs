@@ -274,6 +274,9 @@ impl StateMachine {
     pub fn check(&self) {
         self.store.check();
         self.auth.check();
+        if self.store.damage().is_some() {
+            return; // Of what cannot be read nothing is known.
+        }
         let everything = KeyRange::prefix(bytes::Bytes::new());
         let mut attached = 0;
         for record in self.store.current(&everything).filter(|record| record.lease().is_some()) {

@@ -31,6 +31,7 @@ pub mod limits;
 pub mod listener;
 pub mod lives;
 pub mod mailbox;
+mod mmap;
 pub mod probe;
 pub mod pulse;
 pub mod runtime;

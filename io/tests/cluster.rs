@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use cairn_engine::api::etcdserverpb::{PutRequest, RangeRequest};
 use cairn_engine::api::{Error, Request, Response};
 use cairn_engine::cluster::Wish;
-use cairn_engine::config::{Limits, Member};
+use cairn_engine::config::{Limits, Member, Storage};
 use cairn_engine::event::Halt;
 use cairn_engine::peer::hello::is_peer;
 use cairn_engine::{ClusterId, Config, MemberId};
@@ -145,6 +145,7 @@ impl Place {
                 learners_max: 1,
                 election_timeout: Duration::from_millis(500),
                 heartbeat_interval: Duration::from_millis(50),
+                storage: Storage::default(),
                 auto_compaction: None,
                 limits: Limits {
                     segment_bytes: 1 << 20,

@@ -299,6 +299,7 @@ fn engine_config(
             ..defaults
         },
         version: version::ETCD_VERSION.to_owned(),
+        storage: config.storage,
         auto_compaction: config.auto_compaction,
     })
 }
@@ -499,7 +500,7 @@ fn end(fatal: &Fatal) {
     tracing::error!(target: log::FATAL, "{fatal}");
     log::flush(LOG_FLUSH_LIMIT);
     std::process::exit(match fatal {
-        Fatal::Disk(_) => EXIT_DISK,
+        Fatal::Disk(_) | Fatal::Halt(Halt::Damaged(_)) => EXIT_DISK,
         Fatal::Halt(Halt::UnknownCommand { .. }) => EXIT_NEWER,
         Fatal::Halt(Halt::Removed) => unreachable!("a removed member ends in good order"),
     })

@@ -6,11 +6,16 @@
 //! removed may come back with a crash, until the next name was made durable.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_engine::event::SnapshotPart;
+use cairn_engine::event::{SnapshotPart, TreeWrite};
+use cairn_engine::mvcc::base::SharedPages;
 use cairn_engine::raft::Index;
 use cairn_engine::recovery::SnapshotSource;
+use cairn_engine::storage::meta::SUPERBLOCKS_BYTES;
+use cairn_engine::storage::{PageSource, Run};
+use cairn_engine::tree_file::{TreeFileId, TreeSource};
 use cairn_engine::wal::scan::{SegmentFile, Unreadable};
 use cairn_engine::wal::{LogSource, LogWrite, SegmentSeq};
 
@@ -39,6 +44,60 @@ pub struct Disk {
     answered: Vec<(SegmentSeq, u64, u64)>,
     /// Blocks that cannot be read.
     unreadable: Vec<(SegmentSeq, u64)>,
+    trees: BTreeMap<TreeFileId, TreeDisk>,
+    /// The write to a tree file that is under way.
+    tree_write: Option<TreeWrite>,
+}
+
+/// A tree file: what of it is durable, and what was written since.
+#[derive(Clone, Debug, Default)]
+struct TreeDisk {
+    durable: Vec<u8>,
+    volatile: Vec<(u64, Vec<u8>)>,
+}
+
+/// The bytes of a tree file at one moment.
+struct TreePages {
+    bytes: Vec<u8>,
+    page_bytes: usize,
+}
+
+impl PageSource for TreePages {
+    fn read(&self, run: Run) -> Result<&[u8], cairn_engine::storage::Unreadable> {
+        let from = usize_of(run.first.0) * self.page_bytes;
+        let to = from + usize_of(u64::from(run.pages)) * self.page_bytes;
+        self.bytes.get(from..to).ok_or(cairn_engine::storage::Unreadable)
+    }
+}
+
+impl TreeDisk {
+    /// What a read finds while the machine runs.
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        self.volatile.iter().for_each(|(offset, written)| put_at(&mut bytes, *offset, written));
+        bytes
+    }
+
+    fn sync(&mut self) {
+        self.durable = self.bytes();
+        self.volatile.clear();
+    }
+
+    fn pages(&self) -> SharedPages {
+        let bytes = self.bytes();
+        // The superblock says how large pages are; while a file is made, nobody reads any.
+        let page_bytes = match bytes.get(24..28) {
+            Some(size) => u32::from_le_bytes(size.try_into().expect("four bytes")),
+            None => 512,
+        };
+        Arc::new(TreePages { bytes, page_bytes: usize_of(u64::from(page_bytes)) })
+    }
+}
+
+fn put_at(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let start = usize_of(offset);
+    file.resize(file.len().max(start + bytes.len()), 0);
+    file[start..start + bytes.len()].copy_from_slice(bytes);
 }
 
 /// What a crash does to the write that is under way.
@@ -90,6 +149,77 @@ impl Disk {
     pub fn crash(&mut self, torn: Torn, random: &mut Random) {
         self.crash_log(torn, random);
         self.crash_snapshots(torn, random);
+        self.crash_trees(torn, random);
+    }
+
+    /// Of what was written to tree files and not made durable any sectors are left.
+    fn crash_trees(&mut self, torn: Torn, random: &mut Random) {
+        if let Some(TreeWrite { file: id, writes, .. }) = self.tree_write.take()
+            && torn != Torn::Nothing
+        {
+            match self.trees.get_mut(&id) {
+                Some(file) => file.volatile.extend(writes),
+                // The first write has a name only when it is durable.
+                None if torn == Torn::Everything || random.chance(1, 2) => {
+                    let mut file = TreeDisk { volatile: writes, ..TreeDisk::default() };
+                    file.sync();
+                    self.trees.insert(id, file);
+                }
+                None => {}
+            }
+        }
+        for file in self.trees.values_mut() {
+            for (offset, bytes) in core::mem::take(&mut file.volatile) {
+                for (at, sector) in (offset..).step_by(SECTOR_BYTES).zip(bytes.chunks(SECTOR_BYTES))
+                {
+                    if torn == Torn::Everything || torn != Torn::Nothing && random.chance(1, 2) {
+                        put_at(&mut file.durable, at, sector);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a write to a tree file; it is carried out with [`Disk::complete_tree_write`].
+    pub fn begin_tree_write(&mut self, write: TreeWrite) {
+        assert!(self.tree_write.is_none(), "one write to a tree file at a time");
+        self.tree_write = Some(write);
+    }
+
+    /// Carries out the write under way.
+    pub fn complete_tree_write(&mut self) -> SharedPages {
+        let TreeWrite { file, writes, sync } =
+            self.tree_write.take().expect("a write is under way");
+        let file = self.trees.entry(file).or_default();
+        file.volatile.extend(writes);
+        if sync {
+            file.sync();
+        }
+        file.pages()
+    }
+
+    /// Removes a tree file.
+    pub fn remove_tree(&mut self, id: TreeFileId) {
+        self.trees.remove(&id);
+    }
+
+    /// A byte of the newest tree file, if there is one: of a superblock as often as of any page.
+    pub fn tree_byte(&self, random: &mut Random) -> Option<(TreeFileId, u64)> {
+        let (id, file) = self.trees.last_key_value()?;
+        let offset = if random.chance(1, 2) {
+            16384 * random.below(4) + random.below(4096)
+        } else {
+            random.below(u64_of(file.durable.len()))
+        };
+        Some((*id, offset))
+    }
+
+    /// Flips one bit of a tree file; once more, and it is as it was.
+    pub fn flip_tree(&mut self, id: TreeFileId, offset: u64) {
+        let file = self.trees.get_mut(&id);
+        if let Some(byte) = file.and_then(|file| file.durable.get_mut(usize_of(offset))) {
+            *byte ^= 1;
+        }
     }
 
     fn crash_log(&mut self, torn: Torn, random: &mut Random) {
@@ -275,6 +405,21 @@ impl SnapshotSource for Disk {
         let start = usize_of(offset).min(file.len());
         let end = (start + len).min(file.len());
         Ok(file[start..end].to_vec())
+    }
+}
+
+impl TreeSource for Disk {
+    fn tree_files(&mut self) -> Vec<TreeFileId> {
+        self.trees.keys().copied().collect()
+    }
+
+    fn open_tree_file(
+        &mut self,
+        id: TreeFileId,
+    ) -> Option<(Box<[u8; SUPERBLOCKS_BYTES]>, SharedPages)> {
+        let file = self.trees.get(&id)?;
+        let head = file.bytes().get(..SUPERBLOCKS_BYTES)?.to_vec();
+        Some((head.try_into().expect("as many as asked for"), file.pages()))
     }
 }
 

@@ -116,6 +116,8 @@ pub struct Run {
     /// Streams whose last response is not the last part of its revision.
     unfinished: BTreeSet<StreamId>,
     rot: BTreeMap<MemberId, Rot>,
+    /// Members whose trees were damaged once: they may find that out whenever they read.
+    decayed: BTreeSet<MemberId>,
     roster: Roster,
     budget: Budget,
     chores: BTreeMap<MemberId, Chores>,
@@ -200,6 +202,7 @@ impl Run {
             reading: BTreeMap::new(),
             unfinished: BTreeSet::new(),
             rot: BTreeMap::new(),
+            decayed: BTreeSet::new(),
             roster: Roster::new(swarm.members),
             budget: Budget::default(),
             chores: BTreeMap::new(),
@@ -462,6 +465,11 @@ impl Run {
             Observation::Published(id, publication) => self.published(id, &publication),
             Observation::Event(id, event) => self.event(id, &event),
             Observation::Halted(id, Halt::Removed) => self.left(id),
+            Observation::Halted(id, Halt::Damaged(_)) if self.decayed.contains(&id) => {
+                self.tally.refusals += 1;
+                self.alarm(0, Alarm::Restart(id));
+                Ok(())
+            }
             Observation::Halted(id, halt) => {
                 Err(Violation::new("halt", format!("member {} stops: {halt:?}", id.0)))
             }

@@ -30,7 +30,7 @@ use cairn_engine::api::etcdserverpb::{
 };
 use cairn_engine::api::{Error, Request, Response};
 use cairn_engine::cluster::Wish;
-use cairn_engine::config::{Limits, Lives, Member};
+use cairn_engine::config::{Limits, Lives, Member, Storage};
 use cairn_engine::event::Event;
 use cairn_engine::peer;
 use cairn_engine::raft::RoleName;
@@ -454,6 +454,7 @@ pub fn config(id: MemberId, members: Vec<Member>) -> Config {
         force_new_cluster: false,
         strict_reconfig_check: true,
         learners_max: 1,
+        storage: Storage::default(),
         auto_compaction: None,
         limits: Limits {
             segment_bytes: 256 << 10,

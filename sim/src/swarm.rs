@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use cairn_engine::auto_compact::AutoCompaction;
-use cairn_engine::config::{Limits, Lives, Member};
+use cairn_engine::config::{Limits, Lives, Member, Storage};
 use cairn_engine::{ClusterId, Config, MemberId};
 
 use crate::network::Quality;
@@ -21,6 +21,8 @@ mod settings;
 pub struct Swarm {
     /// How many members there are at first.
     pub members: u64,
+    /// Where they keep their state.
+    pub storage: Storage,
     /// How often the operator changes the members, on average; zero: never.
     pub operate_every_ns: u64,
     /// Whether a change of members is refused that endangers the quorum.
@@ -202,9 +204,15 @@ impl Kind {
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;
 
+/// Seeds with this bit are those of members that keep their state in trees: apart from that, and from what follows, the
+/// run is that of the seed without it.
+pub const TREES: u64 = 1 << 62;
+
 impl Swarm {
     /// The run of a seed.
     pub fn from_seed(seed: u64) -> Self {
+        let storage = if seed & TREES == 0 { Storage::Snapshots } else { Storage::Trees };
+        let seed = seed & !TREES;
         let random = &mut Random::new(seed, 10);
         let members = *random.pick(&[1, 1, 1, 1, 2, 3, 3, 3, 3, 3, 3, 5, 5, 5, 7, 3]);
         let election_timeout = Duration::from_millis(random.magnitude(100, 2000));
@@ -214,6 +222,7 @@ impl Swarm {
         let operates = members > 1 && random.chance(1, 2) || random.chance(1, 8);
         Self {
             members,
+            storage,
             operate_every_ns: if operates { random.magnitude(200 * MILLI, 8 * SECOND) } else { 0 },
             strict_reconfig_check: random.chance(2, 3),
             shards: u16::try_from(random.between(1, 3)).expect("a few"),
@@ -271,6 +280,7 @@ impl Swarm {
             force_new_cluster: false,
             strict_reconfig_check: self.strict_reconfig_check,
             learners_max: 2,
+            storage: self.storage,
             auto_compaction: self.auto_compaction,
             limits: self.limits,
             version: "3.7.0".to_owned(),
@@ -304,6 +314,7 @@ fn limits(random: &mut Random, members: u64) -> Limits {
         } else {
             random.magnitude(8 << 10, 512 << 10)
         },
+        page_bytes: 512,
         sweep_changes_max: size(random, 1, 500),
         expire_leases_max: size(random, 1, 100),
         expire_keys_max: size(random, 1, 100),

@@ -67,6 +67,7 @@ enum Happening {
     ToShard(Life, ShardId, ShardInput),
     LogWritten(Life),
     SnapshotWritten(Life),
+    TreeWritten(Life),
     Deliver(Message),
     /// Somebody outside asked to be told.
     Alarm(u64),
@@ -603,7 +604,8 @@ impl World {
             | Happening::ToReplica(life, _)
             | Happening::ToShard(life, _, _)
             | Happening::LogWritten(life)
-            | Happening::SnapshotWritten(life) => Some(*life),
+            | Happening::SnapshotWritten(life)
+            | Happening::TreeWritten(life) => Some(*life),
             // Nobody may be there yet.
             Happening::Deliver(message) if self.has(message.to) => Some(self.life(message.to)),
             Happening::Deliver(_) => None,
@@ -632,11 +634,17 @@ impl World {
             }
             Happening::ToReplica(_, input) => self.step_replica(life, input),
             Happening::ToShard(_, shard, input) => self.step_shard(life, shard, input),
-            Happening::LogWritten(_) | Happening::SnapshotWritten(_) if self.is_stalled(life) => {
+            Happening::LogWritten(_)
+            | Happening::SnapshotWritten(_)
+            | Happening::TreeWritten(_)
+                if self.is_stalled(life) =>
+            {
                 let until = self.members[&life.member].stalled_until_ns;
                 self.schedule(until, happening);
             }
-            Happening::LogWritten(_) | Happening::SnapshotWritten(_)
+            Happening::LogWritten(_)
+            | Happening::SnapshotWritten(_)
+            | Happening::TreeWritten(_)
                 if self.members[&life.member].fails =>
             {
                 self.member(life.member).fails = false;
@@ -649,6 +657,10 @@ impl World {
             Happening::SnapshotWritten(_) => {
                 self.member(life.member).disk.complete_part();
                 self.step_replica(life, Input::SnapshotWritten);
+            }
+            Happening::TreeWritten(_) => {
+                let pages = self.member(life.member).disk.complete_tree_write();
+                self.step_replica(life, Input::TreeWritten { pages });
             }
             Happening::Deliver(message) => {
                 let message = self.misread(message);
@@ -813,6 +825,12 @@ impl World {
                 let delay = self.delay(self.options.delays.write_ns);
                 self.schedule(self.now_ns + delay, Happening::SnapshotWritten(life));
             }
+            Output::WriteTree(write) => {
+                self.member(life.member).disk.begin_tree_write(write);
+                let delay = self.delay(self.options.delays.write_ns);
+                self.schedule(self.now_ns + delay, Happening::TreeWritten(life));
+            }
+            Output::RemoveTree(id) => self.member(life.member).disk.remove_tree(id),
             Output::Reply { id, result } => {
                 self.observed.push_back(Observation::Reply { member: life.member, id, result });
             }

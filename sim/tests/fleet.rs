@@ -6,6 +6,7 @@ use cairn_sim::fleet::{Fleet, note, run, run_keeping, run_plan};
 use cairn_sim::run::Plan;
 use cairn_sim::run::marks::Mark;
 use cairn_sim::run::tally::Tally;
+use cairn_sim::swarm::TREES;
 
 #[test]
 fn every_rule_holds_in_the_first_seeds_and_they_get_around() {
@@ -35,6 +36,27 @@ fn every_rule_holds_in_the_first_seeds_and_they_get_around() {
     let missing: Vec<String> =
         all.iter().filter(|mark| !seen.contains(mark)).map(Mark::to_string).collect();
     assert!(all.len() > 150 && 4 * missing.len() < all.len(), "nobody gets to {missing:?}");
+}
+
+/// The same, of members that keep their state in trees.
+#[test]
+fn every_rule_holds_over_trees() {
+    let mut sum = Tally::default();
+    Fleet { first: TREES + 1, seeds: Some(60), time_max: None, cores: 2, canary: false }.run(
+        |report| {
+            assert!(report.violation.is_none(), "{report}");
+            sum.add(&report.tally);
+        },
+    );
+    for (what, count) in [
+        ("answers", sum.answered),
+        ("crashes", sum.crashes),
+        ("refused starts", sum.refusals),
+        ("checkpoints", sum.snapshots),
+        ("leaders' states", sum.installed),
+    ] {
+        assert!(count > 0, "no {what}: {sum}");
+    }
 }
 
 #[test]

@@ -28,6 +28,12 @@ use crate::storage::{Damage, PageId, PageSource, TreeId, Why};
 /// Pages that several cores read.
 pub type SharedPages = Arc<dyn PageSource + Send + Sync>;
 
+impl fmt::Debug for dyn PageSource + Send + Sync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("pages")
+    }
+}
+
 type Ends<'k> = (Bound<&'k [u8]>, Bound<&'k [u8]>);
 
 /// A checkpoint that is read. Whoever made it holds its pages for as long as anybody has this.
@@ -35,14 +41,23 @@ pub struct Base {
     source: SharedPages,
     met: Met,
     meta: Meta,
-    /// The first damage: its page, and behind it what is wrong; 0: none was met.
-    damage: AtomicU64,
+    damage: FirstDamage,
 }
+
+/// The first damage that anybody met in the files of a member: its page, and behind it what is wrong; 0: none was met.
+/// Clones share it: whoever reads an old checkpoint tells those who read a newer one.
+#[derive(Clone, Debug, Default)]
+pub struct FirstDamage(Arc<AtomicU64>);
 
 impl Base {
     /// The checkpoint of this superblock, whose pages are held.
-    pub fn new(source: SharedPages, meta: Meta) -> Self {
-        Self { source, met: Met::new(meta.end.0), meta, damage: AtomicU64::new(0) }
+    pub fn new(source: SharedPages, meta: Meta, damage: FirstDamage) -> Self {
+        Self { source, met: Met::new(meta.end.0), meta, damage }
+    }
+
+    /// Where damage is noted, for the checkpoints after this one.
+    pub fn first_damage(&self) -> FirstDamage {
+        self.damage.clone()
     }
 
     /// Its superblock.
@@ -52,7 +67,7 @@ impl Base {
 
     /// The first damage that was met, if any: then nothing that was read may be given out.
     pub fn damage(&self) -> Option<Damage> {
-        let noted = self.damage.load(Ordering::Relaxed);
+        let noted = self.damage.0.load(Ordering::Relaxed);
         let why = WHYS.get(to_usize(noted & 0xff).checked_sub(1)?)?;
         Some(Damage { page: PageId(noted >> 8), why: *why })
     }
@@ -155,7 +170,7 @@ impl Base {
         let why = WHYS.iter().position(|why| *why == damage.why).expect("all are named");
         let noted = damage.page.0 << 8 | crate::convert::to_u64(why + 1);
         // Whichever core comes first: one is enough to stop.
-        let _ = self.damage.compare_exchange(0, noted, Ordering::Relaxed, Ordering::Relaxed);
+        self.damage.0.compare_exchange(0, noted, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
 }
 

@@ -93,7 +93,7 @@ pub fn decode_record(revision: Revision, mut cell: &[u8]) -> Option<Record> {
     cell = rest;
     let numbers = decode_numbers(*flags, revision, &mut cell)?;
     let is_tombstone = flags & TOMBSTONE != 0;
-    let agrees = is_tombstone == (numbers.version == 0) && !(is_tombstone && !cell.is_empty());
+    let agrees = is_tombstone == (numbers.version == 0) && (!is_tombstone || cell.is_empty());
     (flags & VALUE != 0 && agrees).then(|| numbers.record(revision, key, cell))
 }
 

@@ -15,6 +15,9 @@
 //! The trees are persistent ([`cow`](crate::cow)): a [`View`] is a handle on all three at one moment, cheap to
 //! clone, and read on any core without a lock while the [`Store`] goes on.
 //!
+//! Where the state is kept in trees on disk, all this is only what has changed since the last checkpoint: a
+//! [`layer`] over its [`base`].
+//!
 //! # Invariants
 //!
 //! - M1 The revision grows by exactly one per committed request that changed a key, and never shrinks; it is a
@@ -24,6 +27,8 @@
 //! - M4 What is needed to read at the compact revision or above is in R. What is not needed goes, in slices.
 //! - M5 Every change at exactly the compact revision stays, tombstones and what was replaced at once included: a
 //!   watch that starts there is owed its event.
+//! - M6 A layer that lies over something knows, of each key that it says anything of, whether the key exists below. So
+//!   counting needs no look at what is below.
 
 pub mod base;
 pub mod batch;

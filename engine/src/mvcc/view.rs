@@ -1,5 +1,6 @@
 //! The key space as it stands at one moment, for reading on any core.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::iter::Peekable;
@@ -121,7 +122,7 @@ impl View {
     pub fn current(&self, range: &KeyRange) -> impl Iterator<Item = Record> {
         match self.over() {
             Over::Nothing => Current::Plain(self.top.keys.range(range.bounds())),
-            Over::Something => Current::Merged(self.merged(range, false)),
+            Over::Something => Current::Merged(Box::new(self.merged(range, false))),
         }
     }
 
@@ -219,6 +220,12 @@ impl View {
     /// # Panics
     /// If an invariant is broken; the message says which.
     pub fn check(&self) {
+        let everything = KeyRange::prefix(bytes::Bytes::new());
+        self.records().for_each(drop);
+        self.merged(&everything, true).for_each(drop);
+        if self.damage().is_some() {
+            return; // Of what cannot be read nothing is known.
+        }
         for layer in self.layers() {
             layer.check();
         }
@@ -234,7 +241,6 @@ impl View {
             let is_shadow = self.top.shadows.get(record.key()).is_some();
             assert_eq!(below, is_shadow, "what hides a key below is a shadow (M6)");
         }
-        let everything = KeyRange::prefix(bytes::Bytes::new());
         assert_eq!(self.current(&everything).count(), self.key_count(), "keys are counted (M6)");
         let mut bytes = 0;
         for record in self.records() {
@@ -263,7 +269,7 @@ impl View {
 /// The keys that exist, where there is nothing to merge and where there is.
 enum Current<'a> {
     Plain(cow::Iter<'a, ByKey>),
-    Merged(Merged<'a>),
+    Merged(Box<Merged<'a>>),
 }
 
 impl Iterator for Current<'_> {

@@ -49,6 +49,8 @@ pub(super) struct Writing {
     pub(super) place: LogEnd,
     pub(super) state: StateMachine,
     offset: u64,
+    /// Whether it is on its way to the medium.
+    begun: bool,
     /// When the leader is told next that this goes on.
     word: Time,
 }
@@ -117,7 +119,8 @@ impl Installer {
         if !covers || state.cluster.membership().is_empty() {
             return Taken::Refused;
         }
-        *self = Self::Writing(Writing { from, transfer, place, state, offset, word: now + WORD });
+        let (begun, word) = (false, now + WORD);
+        *self = Self::Writing(Writing { from, transfer, place, state, offset, begun, word });
         Taken::Whole
     }
 
@@ -126,6 +129,17 @@ impl Installer {
         match self {
             Self::Writing(writing) => Some(writing),
             Self::Idle | Self::Receiving(_) => None,
+        }
+    }
+
+    /// The state that is to be written, and what it covers, once.
+    pub(super) fn begin_writing(&mut self) -> Option<&mut Writing> {
+        match self {
+            Self::Writing(writing) if !writing.begun => {
+                writing.begun = true;
+                Some(writing)
+            }
+            Self::Idle | Self::Receiving(_) | Self::Writing(_) => None,
         }
     }
 

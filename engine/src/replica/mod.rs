@@ -22,7 +22,7 @@
 //! | vouch | what it may promise on the word of the others |
 //! | sender, installer | snapshots on their way to peers, and from the leader |
 //! | digests | whether states are the same |
-//! | compactor, snapshotter | long work in slices |
+//! | compactor, snapshotter, checkpointer | long work in slices |
 //! | maintenance | answers from what the member knows |
 
 use alloc::collections::VecDeque;
@@ -36,11 +36,12 @@ use crate::auth::{Author, Tokens};
 use crate::auto_compact::AutoCompactor;
 use crate::cluster::{Cluster, Record, Wish};
 use crate::command::Command;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Storage};
 use crate::event::{Event, Halt, Input, Output, Publication};
 use crate::ids::MemberId;
 use crate::lease::ClusterTime;
 use crate::lease::keeper::Keeper;
+use crate::mvcc::base::SharedPages;
 use crate::peer::Incarnation;
 use crate::raft::log::Log;
 use crate::raft::membership::Membership;
@@ -51,9 +52,11 @@ use crate::rng::Rng;
 use crate::snapshot::Position;
 use crate::state_machine::{Changes, StateMachine};
 use crate::time::Time;
+use crate::tree_file::TreeFileId;
 use crate::wal::Writer;
 use crate::wal::writer::{self, Barrier};
 
+mod checkpointer;
 mod clients;
 mod compactor;
 mod digests;
@@ -71,6 +74,7 @@ mod snapshotter;
 mod trust;
 mod vouch;
 
+use checkpointer::Checkpointer;
 use clients::Parked;
 use compactor::Compactor;
 use digests::Digests;
@@ -125,6 +129,8 @@ pub struct Replica {
     auto_compactor: Option<AutoCompactor>,
     compactor: Compactor,
     snapshotter: Snapshotter,
+    /// In place of the snapshotter, where the state is kept in trees.
+    checkpointer: Option<Checkpointer>,
     /// Changes applied since the last publication.
     changes: Vec<Changes>,
     published: Standing,
@@ -170,7 +176,9 @@ const WISH: u8 = 0x7f;
 impl Replica {
     /// A member that goes on from what [`recover`](crate::recovery::recover) found.
     pub fn new(config: Config, recovery: Recovery, now: Time) -> Self {
-        let Recovery { newest, second, mut state, mut log, snapshot_bytes, damaged: _ } = recovery;
+        let Recovery { newest, second, mut state, mut log, snapshot_bytes, damaged: _, .. } =
+            recovery;
+        let (trees, other_trees) = (recovery.trees, recovery.other_trees);
         let mut rng = Rng::new(config.seed);
         let applied = LogEnd { index: newest.index, term: newest.term };
         let entries = core::mem::take(&mut log.entries);
@@ -216,6 +224,12 @@ impl Replica {
         if config.force_new_cluster {
             raft.force_membership(Membership::new([config.id]), now);
         }
+        let last_id =
+            other_trees.iter().copied().chain(trees.iter().map(|(file, _)| file.id)).max();
+        let checkpointer = (config.storage == Storage::Trees).then(|| {
+            let last_id = last_id.unwrap_or(TreeFileId(0));
+            Checkpointer::new(&config, &mut rng, (newest, second), last_id, trees)
+        });
         let alone = raft.membership().is_alone(config.id);
         let timeout = config.request_timeout();
         let standing = Standing {
@@ -251,6 +265,7 @@ impl Replica {
             auto_compactor: None,
             compactor: Compactor::default(),
             snapshotter: Snapshotter::new(newest, second, snapshot_bytes),
+            checkpointer,
             changes: Vec::new(),
             published: standing,
             known: Incarnation::NONE,
@@ -272,6 +287,7 @@ impl Replica {
         let told = core::mem::take(&mut replica.outputs);
         replica.publish(replica.standing());
         replica.outputs.extend(told);
+        replica.outputs.extend(other_trees.into_iter().map(Output::RemoveTree));
         replica
     }
 
@@ -296,6 +312,7 @@ impl Replica {
                 self.stalled = None;
             }
             Input::SnapshotWritten => self.snapshot_written(),
+            Input::TreeWritten { pages } => self.tree_written(pages),
         }
     }
 
@@ -303,6 +320,12 @@ impl Replica {
     pub fn poll(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
             self.advance();
+        }
+        if let Some(damage) = self.state.store.damage().filter(|_| !self.halted) {
+            // Nothing that follows from what could not be read may leave.
+            self.outputs.clear();
+            self.replies.clear();
+            self.halt(Halt::Damaged(damage));
         }
         self.outputs.pop_front()
     }
@@ -332,6 +355,7 @@ impl Replica {
             leases.filter(|_| proposes && self.may_end_leases()),
             compaction.filter(|_| proposes),
             sweeping,
+            self.checkpointer.as_ref().filter(|it| it.is_merging()).map(|_| self.now),
         ]
         .into_iter()
         .flatten()
@@ -439,20 +463,47 @@ impl Replica {
 
     /// Begins the writes that can begin.
     fn write(&mut self) {
-        let position = self.position();
-        let log_bytes = self.wal.bytes_since(self.snapshotter.newest().log_promise);
-        if self.installer.writing().is_none()
-            && self.snapshotter.is_due(log_bytes, self.config.limits.snapshot_log_bytes)
-            && position.index > self.snapshotter.newest().index
-        {
-            self.snapshotter.begin(self.config.cluster, position, &self.state);
-            self.event(Event::SnapshotStarted { index: position.index });
-        }
+        self.begin_saving();
         if let Some(write) = self.wal.poll(self.now) {
             self.outputs.push_back(Output::AppendLog(write));
         }
         if let Some(part) = self.snapshotter.poll() {
             self.outputs.push_back(Output::WriteSnapshot(part));
+        }
+        match self.checkpointer.as_mut().map(Checkpointer::poll) {
+            Some(Ok(Some(write))) => self.outputs.push_back(Output::WriteTree(write)),
+            Some(Err(damage)) => self.halt(Halt::Damaged(damage)),
+            Some(Ok(None)) | None => {}
+        }
+    }
+
+    /// Begins to save the state, this member's or a leader's, if it is time to.
+    fn begin_saving(&mut self) {
+        let position = self.position();
+        let newest = match &self.checkpointer {
+            Some(checkpointer) => checkpointer.newest(),
+            None => self.snapshotter.newest(),
+        };
+        let log_bytes = self.wal.bytes_since(newest.log_promise);
+        let is_new = position.index > newest.index && self.installer.writing().is_none();
+        let log_bytes_min = self.config.limits.snapshot_log_bytes;
+        let Some(checkpointer) = &mut self.checkpointer else {
+            if is_new && self.snapshotter.is_due(log_bytes, log_bytes_min) {
+                self.snapshotter.begin(self.config.cluster, position, &self.state);
+                self.event(Event::SnapshotStarted { index: position.index });
+            }
+            return;
+        };
+        if !checkpointer.is_idle() {
+            return;
+        }
+        if let Some(writing) = self.installer.begin_writing() {
+            let LogEnd { index, term } = writing.place;
+            let position = Position { index, term, restarts: true, ..position };
+            checkpointer.begin_file(position, &mut writing.state);
+        } else if is_new && log_bytes >= log_bytes_min {
+            checkpointer.begin(position, &mut self.state);
+            self.event(Event::SnapshotStarted { index: position.index });
         }
     }
 
@@ -471,8 +522,32 @@ impl Replica {
     fn snapshot_written(&mut self) {
         let Some((index, bytes)) = self.snapshotter.written() else { return };
         self.event(Event::SnapshotFinished { index, bytes });
-        self.install();
-        let retired = self.wal.retire(self.snapshotter.second().log_start);
+        self.install(self.snapshotter.newest(), None);
+        self.retire_log(self.snapshotter.second());
+    }
+
+    fn tree_written(&mut self, pages: SharedPages) {
+        let checkpointer = self.checkpointer.as_mut().expect("who writes trees has them");
+        let Some(made) = checkpointer.written(pages) else { return };
+        let (index, bytes) = (made.position.index, made.bytes);
+        self.event(Event::SnapshotFinished { index, bytes });
+        if !made.position.restarts {
+            self.state.store.rebase(Arc::clone(&made.base));
+        }
+        if let Some((file, _)) = &made.new_file {
+            let id = file.id;
+            let adopts = !made.position.restarts || self.install(made.position, Some(&made.base));
+            let checkpointer = self.checkpointer.as_mut().expect("who writes trees has them");
+            let unneeded = if adopts { checkpointer.adopt(made) } else { Some(id) };
+            self.outputs.extend(unneeded.map(Output::RemoveTree));
+        }
+        let second = self.checkpointer.as_ref().map(Checkpointer::second);
+        self.retire_log(second.expect("who writes trees has them"));
+    }
+
+    /// Gives back what the log has before a place that a restart begins at.
+    fn retire_log(&mut self, from: Position) {
+        let retired = self.wal.retire(from.log_start);
         if !retired.is_empty() {
             self.outputs.push_back(Output::RetireSegments(retired));
         }

@@ -1,5 +1,6 @@
 //! What peers say, and what is said to them.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::cluster::Wish;
 use crate::command::{Command, Origin};
 use crate::event::{Event, Halt, Output};
 use crate::ids::MemberId;
+use crate::mvcc::base::Base;
 use crate::peer::{Body, Incarnation, Known, Message, Proposal, Settled, SnapshotPart, Vouch};
 use crate::raft::message::{self as raft_message, LogEnd};
 use crate::raft::{Entry, FORFEITED, HardState, Index, ReadToken, Term};
@@ -439,9 +441,11 @@ impl Replica {
             }
             Taken::Refused => {}
             Taken::Whole => {
-                let position = self.position_of(part.place);
-                let writing = self.installer.writing().expect("it is whole");
-                self.snapshotter.begin(self.config.cluster, position, &writing.state);
+                if self.checkpointer.is_none() {
+                    let position = self.position_of(part.place);
+                    let writing = self.installer.begin_writing().expect("it is whole");
+                    self.snapshotter.begin(self.config.cluster, position, &writing.state);
+                }
                 let offset = part.offset + crate::convert::to_u64(part.bytes.len());
                 self.send(from, Body::SnapshotReceived { transfer, offset, done: false });
             }
@@ -449,17 +453,21 @@ impl Replica {
     }
 
     /// What a snapshot covers that a leader sent, in this member's log.
-    fn position_of(&self, place: LogEnd) -> Position {
+    pub(super) fn position_of(&self, place: LogEnd) -> Position {
         Position { index: place.index, term: place.term, restarts: true, ..self.position() }
     }
 
-    /// Lets a leader's snapshot take the place of state and log, if the one that is on the medium now is that.
-    pub(super) fn install(&mut self) {
-        let newest = self.snapshotter.newest();
+    /// Lets a leader's snapshot take the place of state and log, if what is on the medium now is that: as a snapshot, or
+    /// as the checkpoint below the state. Whether it did.
+    pub(super) fn install(&mut self, newest: Position, base: Option<&Arc<Base>>) -> bool {
         let place = LogEnd { index: newest.index, term: newest.term };
-        let Some(writing) = self.installer.take_written(place) else { return };
+        let Some(mut writing) = self.installer.take_written(place) else { return false };
         let (transfer, from) = (writing.transfer, writing.from);
-        if self.raft.lacks(place) && self.leading.is_none() {
+        let installs = self.raft.lacks(place) && self.leading.is_none();
+        if installs {
+            if let Some(base) = base {
+                writing.state.store.rebase(Arc::clone(base));
+            }
             self.wal.restart(place.index, place.term);
             self.raft.restore(place, writing.state.cluster.membership().clone());
             self.state = writing.state;
@@ -476,6 +484,7 @@ impl Replica {
             self.regain_trust();
         }
         self.send(from, Body::SnapshotReceived { transfer, offset: 0, done: true });
+        installs
     }
 
     // The disk.

@@ -36,6 +36,7 @@ pub struct SnapshotWriter {
     next: Next,
     sequence: u32,
     records: u64,
+    with_records: bool,
 }
 
 /// What the next chunk holds.
@@ -75,7 +76,13 @@ impl SnapshotWriter {
             next: Next::Header,
             sequence: 0,
             records: 0,
+            with_records: true,
         }
+    }
+
+    /// A snapshot that leaves out the history, which is kept elsewhere.
+    pub fn without_records(cluster: ClusterId, position: Position, state: &StateMachine) -> Self {
+        Self { with_records: false, ..Self::new(cluster, position, state) }
     }
 
     /// What the snapshot covers.
@@ -89,7 +96,11 @@ impl SnapshotWriter {
         let section = match self.next {
             Next::Header => {
                 self.header(&mut body);
-                self.next = Next::Records { from: Revision::ZERO };
+                self.next = if self.with_records {
+                    Next::Records { from: Revision::ZERO }
+                } else {
+                    Next::Leases { after: None }
+                };
                 Section::Header
             }
             Next::Records { from } => {

@@ -43,8 +43,8 @@
 //! # Limits
 //!
 //! One writer, and no view of what it has not written yet: reading changes before they are durable is for whoever holds
-//! them. The engine does not use this yet. What was met good ([`pages::Met`]) lies in the [`db::Db`]; readers on other
-//! cores will have to share it. docs/format.md is the law for every byte.
+//! them ([`mvcc`](crate::mvcc)). What was met good ([`pages::Met`]) is remembered for one checkpoint: the next one's readers
+//! check each page once more. docs/format.md is the law for every byte.
 
 use core::fmt;
 

@@ -28,6 +28,7 @@
 //! | blocking.rs | the operations themselves, as ordinary blocking calls |
 //! | lane.rs | a thread that does them |
 //! | thread.rs, uring.rs | the two disks |
+//! | pages.rs | a tree file |
 //! | block_device.rs | what glommio must be kept from |
 
 mod aligned;
@@ -35,14 +36,19 @@ mod block_device;
 mod blocking;
 mod error;
 mod lane;
+mod pages;
 mod thread;
 mod uring;
 
 use core::future::Future;
 use std::path::Path;
 
+use cairn_engine::mvcc::base::SharedPages;
+use cairn_engine::storage::PageSize;
+
 pub use aligned::Aligned;
 pub use error::{Cause, Error, Operation};
+pub use pages::MappedFile;
 pub use thread::{ThreadDisk, ThreadFile, ThreadStream};
 pub use uring::{DmaBuffer, UringDisk, UringFile};
 
@@ -61,6 +67,8 @@ pub trait Disk: Clone + 'static {
     type File: DurableFile<Buffer = Self::Buffer>;
     /// A file that is written from its beginning to its end.
     type Stream: FileStream;
+    /// A tree file.
+    type Pages: PageFile;
 
     /// Starts the disk on this executor.
     ///
@@ -95,6 +103,13 @@ pub trait Disk: Clone + 'static {
 
     /// Creates a file, emptying it if it exists, to be written in sequence.
     fn create_stream(&self, path: &Path) -> impl Future<Output = Result<Self::Stream>>;
+
+    /// Opens a tree file with pages of this size. Blocks, for as long as opening a file takes.
+    ///
+    /// # Errors
+    ///
+    /// What the filesystem says.
+    fn open_pages(&self, path: &Path, size: PageSize) -> Result<Self::Pages>;
 
     /// Fills `buffer` from `offset` on and returns how much there was, less only at the end of the file.
     /// Reads the medium, not the page cache, where the filesystem allows. Blocks: at start only.
@@ -150,6 +165,15 @@ pub trait FileStream: 'static {
 
     /// Syncs and closes the file. Its name is durable after [`Disk::sync_directory`].
     fn finish(self) -> impl Future<Output = Result<()>>;
+}
+
+/// A file of pages: read on every core, while one writes to pages that nobody reads.
+pub trait PageFile: 'static {
+    /// Writes bytes at their offsets; with `sync`, all that was ever written is durable then.
+    fn write(&self, writes: Vec<(u64, Vec<u8>)>, sync: bool) -> impl Future<Output = Result<()>>;
+
+    /// Its pages, as far as they were written.
+    fn pages(&self) -> SharedPages;
 }
 
 /// How urgent a new file is.

@@ -6,11 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cairn_engine::storage::PageSize;
+
 use super::blocking;
 use super::lane::Lane;
 use super::{
-    ALIGNMENT, Aligned, Disk, DurableFile, Error, FileStream, Operation, Pace, PathTaken, Result,
-    assert_aligned,
+    ALIGNMENT, Aligned, Disk, DurableFile, Error, FileStream, MappedFile, Operation, Pace,
+    PathTaken, Result, assert_aligned,
 };
 
 /// Files on threads.
@@ -51,6 +53,7 @@ impl Disk for ThreadDisk {
     type Buffer = Aligned;
     type File = ThreadFile;
     type Stream = ThreadStream;
+    type Pages = MappedFile;
 
     fn start() -> io::Result<Self> {
         Ok(Self { wal: Lane::start("cairn-wal")?, chores: Chores::start()? })
@@ -83,6 +86,10 @@ impl Disk for ThreadDisk {
 
     async fn create_stream(&self, path: &Path) -> Result<ThreadStream> {
         self.chores.create_stream(path).await
+    }
+
+    fn open_pages(&self, path: &Path, size: PageSize) -> Result<MappedFile> {
+        MappedFile::open(path, size, &self.chores.bulk)
     }
 
     fn read_blocking(&self, path: &Path, offset: u64, buffer: &mut Aligned) -> Result<usize> {

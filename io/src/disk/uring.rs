@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cairn_engine::storage::PageSize;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 
@@ -20,7 +21,7 @@ use super::blocking;
 use super::lane::Lane;
 use super::thread::{Chores, ThreadStream};
 use super::{
-    Aligned, Disk, DurableFile, Error, Operation, Pace, PathTaken, Result, ThreadFile,
+    Aligned, Disk, DurableFile, Error, MappedFile, Operation, Pace, PathTaken, Result, ThreadFile,
     assert_aligned,
 };
 
@@ -53,6 +54,7 @@ impl Disk for UringDisk {
     type Buffer = DmaBuffer;
     type File = UringFile;
     type Stream = ThreadStream;
+    type Pages = MappedFile;
 
     fn start() -> io::Result<Self> {
         Ok(Self { wal: Lane::start("cairn-wal")?, chores: Chores::start()? })
@@ -100,6 +102,10 @@ impl Disk for UringDisk {
 
     async fn create_stream(&self, path: &Path) -> Result<ThreadStream> {
         self.chores.create_stream(path).await
+    }
+
+    fn open_pages(&self, path: &Path, size: PageSize) -> Result<MappedFile> {
+        MappedFile::open(path, size, &self.chores.bulk)
     }
 
     fn read_blocking(&self, path: &Path, offset: u64, buffer: &mut DmaBuffer) -> Result<usize> {

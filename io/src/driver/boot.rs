@@ -7,30 +7,38 @@
 //! <data>/wal/spare-<number>          files that will be segments
 //! <data>/snap/<index>.snap           snapshots of the state
 //! <data>/snap/unfinished             one on its way
+//! <data>/db/<number>.db              the state in trees
+//! <data>/db/unfinished               a file of trees that is made
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use cairn_engine::mvcc::base::SharedPages;
 use cairn_engine::raft::Index;
 use cairn_engine::recovery::SnapshotSource;
+use cairn_engine::storage::PageSize;
+use cairn_engine::storage::meta::{Choice, Meta, SUPERBLOCKS_BYTES};
+use cairn_engine::tree_file::{TreeFileId, TreeSource};
 use cairn_engine::wal::scan::{SegmentFile, Unreadable};
 use cairn_engine::wal::{LogSource, SegmentSeq};
 
-use crate::disk::{self, ALIGNMENT, Disk};
+use crate::disk::{self, ALIGNMENT, Disk, PageFile};
 
 /// Where a member's files are.
 #[derive(Clone, Debug)]
 pub struct Directory {
     log: PathBuf,
     snapshots: PathBuf,
+    trees: PathBuf,
 }
 
 impl Directory {
     /// The files of the member whose data is in `data`, and whose log is in `log`, if that is elsewhere.
     pub fn new(data: &Path, log: Option<&Path>) -> Self {
         let log = log.map_or_else(|| data.join("wal"), Path::to_path_buf);
-        Self { log, snapshots: data.join("snap") }
+        Self { log, snapshots: data.join("snap"), trees: data.join("db") }
     }
 
     /// Makes the directories.
@@ -39,7 +47,8 @@ impl Directory {
     /// What the filesystem says.
     pub fn create(&self) -> std::io::Result<()> {
         std::fs::create_dir_all(&self.log)?;
-        std::fs::create_dir_all(&self.snapshots)
+        std::fs::create_dir_all(&self.snapshots)?;
+        std::fs::create_dir_all(&self.trees)
     }
 
     /// The directory of the log.
@@ -67,6 +76,21 @@ impl Directory {
         self.snapshots.join(format!("{:016x}{SNAPSHOT_SUFFIX}", index.0))
     }
 
+    /// The directory of the tree files.
+    pub fn trees(&self) -> &Path {
+        &self.trees
+    }
+
+    /// A tree file.
+    pub fn tree(&self, id: TreeFileId) -> PathBuf {
+        self.trees.join(format!("{:016x}{TREE_SUFFIX}", id.0))
+    }
+
+    /// A tree file that is not whole yet.
+    pub fn unfinished_tree(&self) -> PathBuf {
+        self.trees.join("unfinished")
+    }
+
     /// The file of a snapshot that is not whole yet.
     pub fn unfinished(&self) -> PathBuf {
         self.snapshots.join("unfinished")
@@ -76,6 +100,7 @@ impl Directory {
 const SEGMENT_SUFFIX: &str = ".wal";
 const SPARE_PREFIX: &str = "spare-";
 const SNAPSHOT_SUFFIX: &str = ".snap";
+const TREE_SUFFIX: &str = ".db";
 
 /// The number in a file's name.
 fn number(name: &std::ffi::OsStr, prefix: &str, suffix: &str) -> Option<u64> {
@@ -85,12 +110,14 @@ fn number(name: &std::ffi::OsStr, prefix: &str, suffix: &str) -> Option<u64> {
 
 /// A member's disk as the engine reads it at start, and as tools do. Blocks the calling thread; writes nothing.
 #[derive(Debug)]
-pub struct BootDisk<'a, D> {
+pub struct BootDisk<'a, D: Disk> {
     disk: &'a D,
     directory: &'a Directory,
     segments: Vec<SegmentFile>,
     snapshots: Vec<Index>,
     spares: Vec<u64>,
+    trees: Vec<TreeFileId>,
+    open_trees: BTreeMap<TreeFileId, D::Pages>,
 }
 
 impl<'a, D: Disk> BootDisk<'a, D> {
@@ -115,7 +142,13 @@ impl<'a, D: Disk> BootDisk<'a, D> {
         let mut snapshots: Vec<Index> =
             names.iter().filter_map(|name| number(name, "", SNAPSHOT_SUFFIX).map(Index)).collect();
         snapshots.sort();
-        Ok(Self { disk, directory, segments, snapshots, spares })
+        let names = match disk.list_blocking(&directory.trees) {
+            Err(error) if error.is_missing() => Vec::new(),
+            listed => listed?,
+        };
+        let trees = names.iter().filter_map(|name| number(name, "", TREE_SUFFIX)).map(TreeFileId);
+        let (trees, open_trees) = (trees.collect(), BTreeMap::new());
+        Ok(Self { disk, directory, segments, snapshots, spares, trees, open_trees })
     }
 
     /// The files that will be segments.
@@ -123,9 +156,9 @@ impl<'a, D: Disk> BootDisk<'a, D> {
         &self.spares
     }
 
-    /// The snapshots that are there, ascending.
-    pub(super) fn take_snapshots(self) -> Vec<Index> {
-        self.snapshots
+    /// The snapshots that are there, ascending, and the tree files that were opened.
+    pub(super) fn into_files(self) -> (Vec<Index>, BTreeMap<TreeFileId, D::Pages>) {
+        (self.snapshots, self.open_trees)
     }
 
     fn read_file(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>, Unreadable> {
@@ -158,5 +191,29 @@ impl<D: Disk> SnapshotSource for BootDisk<'_, D> {
         len: usize,
     ) -> Result<Vec<u8>, Unreadable> {
         self.read_file(&self.directory.snapshot(index), offset, len)
+    }
+}
+
+impl<D: Disk> TreeSource for BootDisk<'_, D> {
+    fn tree_files(&mut self) -> Vec<TreeFileId> {
+        self.trees.clone()
+    }
+
+    fn open_tree_file(
+        &mut self,
+        id: TreeFileId,
+    ) -> Option<(Box<[u8; SUPERBLOCKS_BYTES]>, SharedPages)> {
+        let path = self.directory.tree(id);
+        let head: Box<[u8; SUPERBLOCKS_BYTES]> =
+            self.read_file(&path, 0, SUPERBLOCKS_BYTES).ok()?.into_boxed_slice().try_into().ok()?;
+        let size = match Meta::choose(&head) {
+            Choice::Use { newest, .. } => newest.owner.page_size,
+            // Whoever asked finds out what is wrong.
+            Choice::Empty | Choice::Refuse(_) => PageSize::DEFAULT,
+        };
+        let file = self.disk.open_pages(&path, size).ok()?;
+        let pages = file.pages();
+        self.open_trees.insert(id, file);
+        Some((head, pages))
     }
 }

@@ -190,6 +190,7 @@ impl<R: Runtime> Core<R> {
             match written {
                 Written::Log(to) => self.give_replica(now, Input::LogWritten { to }),
                 Written::Snapshot => self.give_replica(now, Input::SnapshotWritten),
+                Written::Tree(pages) => self.give_replica(now, Input::TreeWritten { pages }),
             }
         }
         for input in gathered.received {
@@ -254,6 +255,8 @@ impl<R: Runtime> Core<R> {
                 | Output::AppendLog(_)
                 | Output::RetireSegments(_)
                 | Output::WriteSnapshot(_)
+                | Output::WriteTree(_)
+                | Output::RemoveTree(_)
                 | Output::Peers(_)
                 | Output::Known(_)
                 | Output::Event(_)

@@ -8,8 +8,10 @@ use std::rc::Rc;
 
 use cairn_engine::config::Lives;
 use cairn_engine::event::Publication;
+use cairn_engine::mvcc::base::SharedPages;
 use cairn_engine::peer::Incarnation;
 use cairn_engine::recovery::{Recovery, recover};
+use cairn_engine::storage::PageSize;
 use cairn_engine::wal::{LogWrite, Lsn};
 use cairn_engine::{Input, Output, Replica, Time};
 use tokio::sync::{Mutex, Notify};
@@ -19,6 +21,7 @@ use super::core_loop::{Observer, OnFatal};
 use super::log_files::LogFiles;
 use super::peers::{PeerAcceptor, Peers};
 use super::snapshot_files::SnapshotFiles;
+use super::tree_files::TreeFiles;
 use super::{Fatal, Notice, Recovered, Settings, StartError};
 use crate::disk::{self, Disk};
 use crate::lives;
@@ -31,6 +34,7 @@ const SPARE_RETRY: core::time::Duration = core::time::Duration::from_secs(5);
 pub(super) enum Written {
     Log(Lsn),
     Snapshot,
+    Tree(SharedPages),
 }
 
 type Working<T> = Pin<Box<dyn Future<Output = disk::Result<T>>>>;
@@ -43,6 +47,9 @@ pub(super) struct Member<R: Runtime> {
     /// The write to the log that is under way: the engine begins the next one when this is answered.
     log_write: Option<Working<Lsn>>,
     snapshot_write: Option<Working<SnapshotFiles<R>>>,
+    /// Held while one of them is written or removed.
+    trees: Rc<Mutex<TreeFiles<R>>>,
+    tree_write: Option<Working<SharedPages>>,
     peers: Peers,
     /// The starts that are written down, and where. Shared with the task that shortens the list.
     lives: Rc<LivesFile<R>>,
@@ -74,8 +81,12 @@ impl<R: Runtime> Member<R> {
             directory: settings.directory,
             lives: Mutex::new(settings.engine.lives.clone()),
         });
+        let page_size = PageSize::new(settings.engine.limits.page_bytes);
+        let page_size = page_size.unwrap_or(PageSize::DEFAULT);
         let log = LogFiles::new(disk.clone(), directory.clone(), segment_bytes, boot.spares());
-        let snapshots = SnapshotFiles::new(disk.clone(), directory.clone(), boot.take_snapshots());
+        let (snapshots, trees) = boot.into_files();
+        let trees = TreeFiles::new(disk.clone(), directory.clone(), page_size, trees);
+        let snapshots = SnapshotFiles::new(disk.clone(), directory.clone(), snapshots);
         let mut replica = Replica::new(settings.engine, recovery, Time::from_nanos(R::now()));
         let Some(Output::Publish(first)) = replica.poll() else {
             unreachable!("a replica begins with a publication")
@@ -87,6 +98,8 @@ impl<R: Runtime> Member<R> {
             snapshots: Some(snapshots),
             log_write: None,
             snapshot_write: None,
+            trees: Rc::new(Mutex::new(trees)),
+            tree_write: None,
             peers,
             lives,
             spares: Rc::clone(&spares),
@@ -140,6 +153,19 @@ impl<R: Runtime> Member<R> {
                 self.snapshot_write =
                     Some(Box::pin(async move { files.write(part).await.map(|()| files) }));
             }
+            Output::WriteTree(write) => {
+                let trees = Rc::clone(&self.trees);
+                self.tree_write =
+                    Some(Box::pin(async move { trees.lock().await.write(write).await }));
+            }
+            Output::RemoveTree(id) => {
+                let (trees, observer) = (Rc::clone(&self.trees), Rc::clone(&self.observer));
+                R::spawn(async move {
+                    if let Err(error) = trees.lock().await.remove(id).await {
+                        observer(Notice::Trouble(error));
+                    }
+                });
+            }
             Output::Event(event) => (self.observer)(Notice::Event(event)),
             Output::Halt(halt) => (self.fatal)(Fatal::Halt(halt)),
             Output::Reply { .. } | Output::Publish(_) | Output::ReadIndex(_) => {
@@ -180,6 +206,14 @@ impl<R: Runtime> Member<R> {
                     self.snapshots = Some(files);
                     written.push(Written::Snapshot);
                 }
+                Err(error) => (self.fatal)(Fatal::Disk(error)),
+            }
+        }
+        let tree_write = self.tree_write.as_mut();
+        if let Some(Poll::Ready(outcome)) = tree_write.map(|w| w.as_mut().poll(context)) {
+            self.tree_write = None;
+            match outcome {
+                Ok(pages) => written.push(Written::Tree(pages)),
                 Err(error) => (self.fatal)(Fatal::Disk(error)),
             }
         }

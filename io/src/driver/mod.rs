@@ -30,6 +30,7 @@ mod log_files;
 mod member;
 mod peers;
 mod snapshot_files;
+mod tree_files;
 
 use core::fmt;
 use std::path::PathBuf;
@@ -118,6 +119,10 @@ impl fmt::Display for Fatal {
             Self::Halt(Halt::UnknownCommand { index, unknown }) => write!(
                 f,
                 "entry {index} of the log holds a command of a newer version ({unknown:?}): start that version"
+            ),
+            Self::Halt(Halt::Damaged(damage)) => write!(
+                f,
+                "the file of trees is damaged: {damage}; nothing that it says was given out: check the disk, then start this process again"
             ),
             Self::Halt(Halt::Removed) => f.write_str(
                 "this member was removed from the cluster for ever: its data is of no use any more; to have it back, \

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use cairn_engine::auto_compact::AutoCompaction;
+use cairn_engine::config::Storage;
 
 use crate::config::cluster::{ClusterState, InitialCluster};
 use crate::config::gates::FeatureGates;
@@ -137,6 +138,8 @@ pub struct Config {
     pub cores: NonZeroUsize,
     /// What drives them.
     pub runtime: RuntimeChoice,
+    /// Where the key space is kept.
+    pub storage: Storage,
 }
 
 /// Pings on clients' connections.

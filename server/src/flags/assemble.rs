@@ -8,6 +8,8 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::thread;
 
+use cairn_engine::config::Storage;
+
 use crate::config::auto_compaction;
 use crate::config::cluster::{ClusterState, InitialCluster};
 use crate::config::duration::GoDuration;
@@ -131,6 +133,10 @@ pub(super) fn assemble(
             .unwrap_or(DEFAULT_SLOW_REQUEST),
         feature_gates,
         cores: cores(settings, notes),
+        storage: match settings.text("storage").as_str() {
+            "trees" => Storage::Trees,
+            _ => Storage::Snapshots,
+        },
         runtime: match settings.text("runtime").as_str() {
             "glommio" => RuntimeChoice::Glommio,
             "tokio" => RuntimeChoice::Tokio,

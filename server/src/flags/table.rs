@@ -205,6 +205,7 @@ pub(super) static GROUPS: [Group; 11] = [
     ] },
     Group { title: "Only in Cairn", flags: &[
         flag("cores", Unsigned, "0", Obeyed, "Cores to use; 0: all, but one where there are only two."),
+        flag("storage", Choice(&["memory", "trees"]), "memory", Obeyed, "Where the key space is: memory, with snapshots of all of it on disk; trees: on disk, in a mapped file of B+trees, with what has changed since the last checkpoint in memory (new, and not yet for data that matters)."),
         flag("runtime", Choice(&["auto", "glommio", "tokio"]), "auto", Obeyed, "What drives them; auto: glommio (io_uring), or tokio where the kernel refuses."),
         flag("enable-v2", Bool, "false", NotYet("the v2 API is not served"), "Whether to serve the v2 API, which etcd has no more."),
     ] },

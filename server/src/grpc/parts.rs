@@ -1,8 +1,8 @@
 //! Calls with one question and an answer in parts: each is made when the client has room for it.
 
 use bytes::Bytes;
-use cairn_engine::api::Code;
 use cairn_engine::api::etcdserverpb::SnapshotResponse;
+use cairn_engine::api::{Code, Error};
 use cairn_engine::range_stream::RangeStream;
 use cairn_engine::snapshot::etcd::EtcdSnapshot;
 use prost::Message;
@@ -22,7 +22,11 @@ pub(super) async fn range(
 ) -> Result<Code, Gone> {
     loop {
         sending.room_for_part().await?;
-        let Some(part) = stream.next_part() else { return sending.finish(&Status::OK) };
+        let part = stream.next_part();
+        if stream.damage().is_some() {
+            return sending.finish(&Status::from(Error::Corrupt));
+        }
+        let Some(part) = part else { return sending.finish(&Status::OK) };
         let message = frame::message(part.len(), |out| out.extend_from_slice(&part));
         sending.send_part(message).await?;
     }
@@ -38,7 +42,11 @@ pub(super) async fn snapshot(
     let mut digest = Sha256::new();
     loop {
         sending.room_for_part().await?;
-        let Some(part) = snapshot.next_part(SNAPSHOT_PART_BYTES) else { break };
+        let part = snapshot.next_part(SNAPSHOT_PART_BYTES);
+        if snapshot.damage().is_some() {
+            return sending.finish(&Status::from(Error::Corrupt));
+        }
+        let Some(part) = part else { break };
         digest.update(&part);
         remaining_bytes -= u64::try_from(part.len()).expect("64 bits");
         sending.send_part(snapshot_part(Bytes::from(part), remaining_bytes, version)).await?;

@@ -24,6 +24,7 @@ use crate::harness::{
 
 on_both_runtimes! {
     a_member_keeps_its_data,
+    trees_keep_what_memory_would,
     a_signal_ends_it_whatever_its_clients_do,
     a_signal_ends_it_though_its_clients_are_frozen,
     a_second_signal_does_not_wait,
@@ -119,6 +120,33 @@ async fn a_member_keeps_its_data(member: &mut Member) {
     assert_eq!((before.cluster_id, before.member_id), (after.cluster_id, after.member_id));
     assert_eq!((before.revision, after.revision), (2, 2));
     assert!(after.raft_term > before.raft_term, "each leader has its term");
+}
+
+async fn trees_keep_what_memory_would(member: &mut Member) {
+    let flags = ["--storage=trees"];
+    member.restart(&flags).await;
+    let value = "v".repeat(1 << 20);
+    // Checkpoints follow the bytes of the log: there are two of them.
+    for number in 0..150 {
+        let request = put(format!("key{:02}", number % 30), format!("{number}{value}"));
+        member.kv().put(request).await.unwrap();
+        member.kv().put(put(format!("small{number}"), "x")).await.unwrap();
+    }
+    let before = member.kv().range(everything()).await.unwrap().into_inner();
+    assert_eq!((before.count, before.kvs.len()), (180, 180));
+    assert!(before.kvs[29].value.starts_with(b"149v"));
+    let trees = || fs::read_dir(member.place.data().join("db")).unwrap().count();
+    assert_eq!(trees(), 1, "there is a file of trees");
+    member.signal(Signal::KILL);
+    member.wait().await;
+    member.start_again(&flags);
+    let after = member.kv().range(everything()).await.unwrap().into_inner();
+    assert_eq!((after.kvs, after.count), (before.kvs.clone(), 180));
+    member.kv().put(put("key00", "new")).await.unwrap();
+    // Whatever the flag says, what is there is read.
+    member.restart(&[]).await;
+    let found = member.kv().range(range("key00")).await.unwrap().into_inner().kvs.remove(0);
+    assert_eq!((&found.value[..], found.version), (&b"new"[..], 6));
 }
 
 /// A member that is told to end does so soon if its clients let go of it when they are told, and some time later if

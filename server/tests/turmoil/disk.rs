@@ -6,10 +6,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cairn_engine::config::Lives;
+use cairn_engine::mvcc::base::SharedPages;
 use cairn_engine::peer::Incarnation;
-use cairn_io::disk::{Disk, DurableFile, Error, FileStream, Operation, Pace, PathTaken, Result};
+use cairn_engine::storage::{PageSize, PageSource, Run, Unreadable};
+use cairn_io::disk::{
+    Disk, DurableFile, Error, FileStream, Operation, Pace, PageFile, PathTaken, Result,
+};
 
 /// How long a durable write takes.
 const WRITE_TIME: Duration = Duration::from_millis(2);
@@ -52,6 +57,7 @@ impl Disk for MemoryDisk {
     type Buffer = Vec<u8>;
     type File = MemoryFile;
     type Stream = MemoryFile;
+    type Pages = MemoryPages;
 
     fn start() -> io::Result<Self> {
         Ok(Self)
@@ -94,6 +100,10 @@ impl Disk for MemoryDisk {
         Ok(MemoryFile(path.into()))
     }
 
+    fn open_pages(&self, path: &Path, size: PageSize) -> Result<MemoryPages> {
+        with_file(Operation::Open, path, |_| MemoryPages(path.into(), size))
+    }
+
     fn read_blocking(&self, path: &Path, offset: u64, buffer: &mut Vec<u8>) -> Result<usize> {
         with_file(Operation::Read, path, |file| {
             let rest = file.get(place(offset)..).unwrap_or_default();
@@ -112,6 +122,42 @@ impl Disk for MemoryDisk {
             let inside = files.keys().filter(|file| file.parent() == Some(path));
             inside.filter_map(|file| file.file_name()).map(Into::into).collect()
         }))
+    }
+}
+
+/// A tree file.
+#[derive(Debug)]
+pub(crate) struct MemoryPages(PathBuf, PageSize);
+
+/// The bytes of one, at one moment.
+struct Seen(Vec<u8>, PageSize);
+
+impl PageSource for Seen {
+    fn read(&self, run: Run) -> core::result::Result<&[u8], Unreadable> {
+        let from = place(self.1.offset(run.first));
+        let to = from + place(u64::from(run.pages) * u64::from(self.1.number()));
+        self.0.get(from..to).ok_or(Unreadable)
+    }
+}
+
+impl PageFile for MemoryPages {
+    async fn write(&self, writes: Vec<(u64, Vec<u8>)>, sync: bool) -> Result<()> {
+        with_file(Operation::Write, &self.0, |file| {
+            for (offset, bytes) in writes {
+                let (start, end) = (place(offset), place(offset) + bytes.len());
+                file.resize(file.len().max(end), 0);
+                file[start..end].copy_from_slice(&bytes);
+            }
+        })?;
+        if sync {
+            tokio::time::sleep(WRITE_TIME).await;
+        }
+        Ok(())
+    }
+
+    fn pages(&self) -> SharedPages {
+        let bytes = with_file(Operation::Read, &self.0, |file| file.clone()).unwrap_or_default();
+        Arc::new(Seen(bytes, self.1))
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cairn_engine::Config;
-use cairn_engine::config::{Limits as EngineLimits, Member};
+use cairn_engine::config::{Limits as EngineLimits, Member, Storage};
 use cairn_engine::event::Event;
 use cairn_engine::ids::{ClusterId, MemberId};
 use cairn_engine::peer::Incarnation;
@@ -113,6 +113,7 @@ fn settings(place: &Place, life: Incarnation) -> Settings {
                 ..EngineLimits::default()
             },
             version: "3.7.0".to_owned(),
+            storage: Storage::default(),
             auto_compaction: None,
             name: place.host.to_owned(),
             client_urls: Vec::new(),

@@ -3,6 +3,7 @@
 use cairn_engine::MemberId;
 use cairn_engine::raft::Index;
 use cairn_engine::recovery::RecoveryError;
+use cairn_engine::tree_file::TreeFileId;
 use cairn_engine::wal::{RecoverError, SegmentSeq};
 
 use super::alarm::Alarm;
@@ -19,6 +20,7 @@ use crate::workload::pick;
 pub(super) enum Rot {
     Log(SegmentSeq, u64),
     Snapshot(Index, u64),
+    Tree(TreeFileId, u64),
     /// The disk is that of another member, which has this one's.
     Swapped(MemberId),
     /// It was, and may have been looked at when it was.
@@ -164,6 +166,19 @@ impl Run {
                     self.rot.insert(id, Rot::Snapshot(index, offset));
                     return Some([index.0, offset]);
                 }
+                let place = match detail {
+                    Some([file, offset]) => Some((TreeFileId(file), offset)),
+                    None => self.world.disk(id).tree_byte(&mut self.random),
+                };
+                if let Some((file, offset)) = place {
+                    self.world.disk(id).flip_tree(file, offset);
+                    self.trace.note(now_ns, || {
+                        Note::Of(id, format!("tree file {} rots at {offset}", file.0))
+                    });
+                    self.rot.insert(id, Rot::Tree(file, offset));
+                    self.decayed.insert(id);
+                    return Some([file.0, offset]);
+                }
             }
             Fault::Partition => {
                 let others = self.members();
@@ -235,6 +250,7 @@ impl Run {
                 Some(Rot::Snapshot(index, _)),
                 RecoveryError::Log(RecoverError::Corrupt { to: Some(to), .. }),
             ) => self.members().len() > 1 && to == index,
+            (Some(Rot::Tree(file, _)), RecoveryError::Trees(damaged, _)) => file == damaged,
             (
                 Some(Rot::Swapped(other) | Rot::Returned(other)),
                 RecoveryError::Log(RecoverError::Foreign { member: owner, .. }),
@@ -254,6 +270,7 @@ impl Run {
         match self.rot.remove(&id) {
             Some(Rot::Log(segment, offset)) => self.world.disk(id).flip(segment, offset),
             Some(Rot::Snapshot(index, offset)) => self.world.disk(id).flip_snapshot(index, offset),
+            Some(Rot::Tree(file, offset)) => self.world.disk(id).flip_tree(file, offset),
             Some(Rot::Swapped(other)) => {
                 self.rot.insert(other, Rot::Returned(id));
                 self.world.swap_disks(id, other);

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::*;
 use crate::convert::{to_u64, to_usize};
 use crate::ids::{ClusterId, MemberId};
-use crate::mvcc::base::Base;
+use crate::mvcc::base::{Base, FirstDamage};
 use crate::mvcc::batch::Batch;
 use crate::mvcc::layer::Layer;
 use crate::rng::Rng;
@@ -100,7 +100,8 @@ impl Disk {
 
     /// The newest checkpoint, on a medium of its own.
     fn base(&self) -> Arc<Base> {
-        Arc::new(Base::new(Arc::new(self.file.clone()), *self.db.meta()))
+        let pages = Arc::new(self.file.clone());
+        Arc::new(Base::new(pages, *self.db.meta(), FirstDamage::default()))
     }
 }
 
@@ -128,8 +129,13 @@ enum Request {
     },
 }
 
+/// A small number, from zero on.
+fn small<T: TryFrom<u64, Error: core::fmt::Debug>>(rng: &mut Rng, below: u64) -> T {
+    T::try_from(rng.below(below)).unwrap()
+}
+
 fn any_key(rng: &mut Rng) -> Vec<u8> {
-    let mut key = vec![b'a' + rng.below(3) as u8, b'a' + rng.below(12) as u8];
+    let mut key = vec![b'a' + small::<u8>(rng, 3), b'a' + small::<u8>(rng, 12)];
     if rng.below(8) == 0 {
         key.extend_from_slice(&[b'x'; 90]);
     }
@@ -140,17 +146,17 @@ fn any_request(rng: &mut Rng, store: &Store) -> Request {
     match rng.below(20) {
         0..10 => {
             let long = [0, 5, 127, 128, 129, 400][to_usize(rng.below(6))];
-            let lease = LeaseId(if rng.below(3) == 0 { rng.below(4) as i64 - 2 } else { 0 });
-            Request::Put { key: any_key(rng), value: vec![rng.below(255) as u8; long], lease }
+            let lease = LeaseId(if rng.below(3) == 0 { small::<i64>(rng, 4) - 2 } else { 0 });
+            Request::Put { key: any_key(rng), value: vec![small(rng, 255); long], lease }
         }
         10..13 => {
-            let key = any_key(rng);
-            Request::Delete { from: key.clone(), to: Vec::new() }
+            let from = any_key(rng);
+            Request::Delete { from, to: Vec::new() }
         }
         13 => Request::Delete { from: any_key(rng), to: any_key(rng) },
         14 | 15 => Request::Again { key: any_key(rng) },
         16 => {
-            let back = rng.below(30) as i64;
+            let back: i64 = small(rng, 30);
             Request::Compact { revision: (store.revision() - back).max(1) }
         }
         _ => Request::Sweep { changes: 1 + to_usize(rng.below(5)) },
@@ -203,7 +209,8 @@ fn compare(plain: &Store, layered: &Store, rng: &mut Rng) {
         assert_eq!(all(layered.current(&range)), all(plain.current(&range)));
         assert_eq!(layered.get(&from), plain.get(&from));
         let least = plain.compacted().max(1);
-        let revision = least + rng.below((plain.revision() - least + 1) as u64) as i64;
+        let readable = u64::try_from(plain.revision() - least + 1).unwrap();
+        let revision = least + small::<i64>(rng, readable);
         assert_eq!(all(layered.at(revision, &range)), all(plain.at(revision, &range)));
         assert_eq!(layered.changes_of(revision), plain.changes_of(revision));
         for record in plain.changes_of(revision) {

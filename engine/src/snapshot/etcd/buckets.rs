@@ -44,6 +44,7 @@ use crate::lease::Lease;
 use crate::mvcc::hash::Superseded;
 use crate::mvcc::view::NEVER_COMPACTED;
 use crate::mvcc::{Record, Revision, View};
+use crate::storage::Damage;
 
 /// Everything that the file holds.
 #[derive(Clone, Debug)]
@@ -170,6 +171,11 @@ impl Buckets {
         };
         assert!(looked <= LOOKS_MAX, "the work is bounded");
         Filled { next, looked }
+    }
+
+    /// What could not be read, if anything.
+    pub(super) fn damage(&self) -> Option<Damage> {
+        self.view.damage()
     }
 
     fn fill_changes(

@@ -9,7 +9,7 @@ use core::num::NonZeroUsize;
 use std::collections::BTreeSet;
 
 use ::tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use cairn_engine::config::Lives;
+use cairn_engine::config::{Lives, Storage};
 use cairn_engine::peer::codec::decode;
 use cairn_engine::peer::frame::{Frame, Frames, encode_ping};
 use cairn_engine::peer::hello::{Purpose, Refusal, VERSIONS};
@@ -92,6 +92,7 @@ fn settings(cluster: ClusterId, id: u64) -> Settings {
         seed: id,
         election_timeout: Duration::from_secs(1),
         heartbeat_interval: Duration::from_millis(100),
+        storage: Storage::default(),
         auto_compaction: None,
         limits: cairn_engine::config::Limits::default(),
         version: String::new(),

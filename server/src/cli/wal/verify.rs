@@ -46,9 +46,10 @@ pub(super) fn member(
     match recovery::recover(disk, owner.cluster, owner.member) {
         Ok(recovery) => {
             let from = recovery.newest.index;
-            match disk.snapshots().len() {
-                0 => writeln!(out, "snapshot: none")?,
-                _ => writeln!(out, "snapshot: whole, up to index {from}")?,
+            match (&recovery.trees, disk.snapshots().len()) {
+                (Some(_), _) => writeln!(out, "trees: whole, up to index {from}")?,
+                (None, 0) => writeln!(out, "snapshot: none")?,
+                (None, _) => writeln!(out, "snapshot: whole, up to index {from}")?,
             }
             let snapshots = damaged_snapshots(&recovery.damaged, out)?;
             Ok(judge(disk, &recovery.log, from, out)?.max(snapshots))
@@ -58,7 +59,7 @@ pub(super) fn member(
             writeln!(out, "damaged: snapshot {error}; a member would not start")?;
             Ok(Verdict::Damaged)
         }
-        Err(error @ RecoveryError::SnapshotMissing { .. }) => {
+        Err(error @ (RecoveryError::SnapshotMissing { .. } | RecoveryError::Trees(..))) => {
             writeln!(out, "damaged: {error}; a member would not start")?;
             Ok(Verdict::Damaged)
         }
