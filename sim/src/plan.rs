@@ -76,7 +76,7 @@ pub fn write(plan: &Plan) -> String {
     out
 }
 
-/// Reads what [`write`] has written, or somebody by hand.
+/// Reads what [`write()`] has written, or somebody by hand.
 ///
 /// # Errors
 /// At the first line that makes no sense.
