@@ -23,7 +23,7 @@
 //! [`event`] names everything that goes in and comes out. [`replica`] routes it. Below lie the theories,
 //! one folder each: [`raft`] (agreement), [`wal`] (durability), [`mvcc`] (the key space), [`watch`],
 //! [`lease`] and [`auth`]. [`command`] says what a log entry means and [`state_machine`] does it. [`api`] is etcd's
-//! wire vocabulary. [`storage`] is the trees on disk, which nothing stands on yet.
+//! wire vocabulary. [`import`] reads what etcd wrote. [`storage`] is the trees on disk, which nothing stands on yet.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,7 @@ pub mod config;
 pub mod cow;
 pub mod event;
 pub mod ids;
+pub mod import;
 pub mod lease;
 pub mod mvcc;
 pub mod peer;

@@ -149,6 +149,13 @@ impl Restore {
         Some(())
     }
 
+    /// Where a version of this key stands that comes next, for a history that was written without chains.
+    pub fn next_chain(&self, key: &[u8]) -> Chain {
+        let view = &self.store.view;
+        view.newest(key)
+            .map_or_else(Chain::default, |newest| Chain::after(&newest, |jump| view.record(jump)))
+    }
+
     /// The key space, once the last record was taken.
     pub fn finish(self) -> Store {
         self.store

@@ -200,30 +200,30 @@ fn put_u32(number: usize, out: &mut BytesMut) {
 }
 
 /// FNV-1a with 64 bits.
-pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// Bytes of a page. bbolt takes the page size of the machine that makes the file, and reads every other.
 pub(super) const PAGE_BYTES: usize = 4096;
-pub(super) const PAGE_HEADER_BYTES: usize = 16;
-pub(super) const BRANCH_ELEMENT_BYTES: usize = 16;
-pub(super) const LEAF_ELEMENT_BYTES: usize = 16;
+pub(crate) const PAGE_HEADER_BYTES: usize = 16;
+pub(crate) const BRANCH_ELEMENT_BYTES: usize = 16;
+pub(crate) const LEAF_ELEMENT_BYTES: usize = 16;
 /// Bytes of a meta with its checksum.
-pub(super) const META_BYTES: usize = 64;
+pub(crate) const META_BYTES: usize = 64;
 
 /// The kinds of pages.
-pub(super) const BRANCH: u16 = 0x01;
-pub(super) const LEAF: u16 = 0x02;
-pub(super) const META: u16 = 0x04;
+pub(crate) const BRANCH: u16 = 0x01;
+pub(crate) const LEAF: u16 = 0x02;
+pub(crate) const META: u16 = 0x04;
 pub(super) const FREELIST: u16 = 0x10;
 
 /// Marks a leaf element that is a bucket.
-pub(super) const BUCKET_FLAG: u32 = 0x01;
+pub(crate) const BUCKET_FLAG: u32 = 0x01;
 
-pub(super) const MAGIC: u32 = 0xed0c_daed;
-pub(super) const VERSION: u32 = 2;
+pub(crate) const MAGIC: u32 = 0xed0c_daed;
+pub(crate) const VERSION: u32 = 2;
 
 /// The first page of a file that is not [`encode_head`]'s.
 pub(super) const FIRST_PAGE: PageId = PageId(3);

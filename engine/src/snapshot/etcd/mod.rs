@@ -17,7 +17,7 @@
 //!
 //! `bbolt` is the theory of pages, `tree` of trees of them; `buckets` says what etcd keeps where.
 
-mod bbolt;
+pub(crate) mod bbolt;
 mod buckets;
 mod tree;
 
