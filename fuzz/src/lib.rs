@@ -8,6 +8,8 @@
 //! | [`wal_recovery`] | a log, and damage to it | recovery gives a moment of its history, and reports what was promised and is gone |
 //! | [`wal_bytes`] | segment files | recovery ends |
 //! | [`tree_pages`] | trees on disk, and harm to their file | they are maps; harm is found, or nothing is amiss |
+//! | [`etcd_file`] | a database of etcd's, and harm to it | it is refused, or gives a state that holds together |
+//! | [`etcd_log`] | etcd's log | the same |
 //! | [`request_decode`] | a call | it is refused, or can be decoded again from the log |
 //! | [`txn_check`] | transactions | engine and model agree about them, before and after |
 //! | [`permissions`] | roles, and what their users ask for | engine and model agree who may what |
@@ -21,6 +23,7 @@
 
 mod choices;
 mod command_line;
+mod etcd;
 mod frames;
 mod peers;
 mod requests;
@@ -30,6 +33,7 @@ mod users;
 mod wal;
 
 pub use command_line::command_line;
+pub use etcd::{etcd_file, etcd_log};
 pub use frames::frames;
 pub use peers::{peer_frames, peer_message};
 pub use requests::request_decode;
@@ -48,10 +52,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "wal_recovery", run: wal_recovery },
     Target { name: "wal_bytes", run: wal_bytes },
     Target { name: "tree_pages", run: tree_pages },
+    Target { name: "etcd_file", run: etcd_file },
+    Target { name: "etcd_log", run: etcd_log },
     Target { name: "request_decode", run: request_decode },
     Target { name: "txn_check", run: txn_check },
     Target { name: "permissions", run: permissions },
