@@ -1,8 +1,8 @@
 //! Whose data directory this is: a file `FORMAT` in words, written once.
 //!
 //! A member keeps the ids that it was born with, whatever flags it is started with later, and the members that its
-//! cluster began with: the log begins with them, and says only what changed since. A directory that etcd wrote is
-//! refused, and one of a newer format with its number; nothing is changed in either.
+//! cluster began with: the log begins with them, and says only what changed since. A directory that etcd wrote has no
+//! such file until it was taken over (`takeover`); one of a newer format is refused with its number, and unchanged.
 
 use core::fmt;
 use std::fs::{self, File};
@@ -40,6 +40,8 @@ pub enum Origin {
 pub enum Unusable {
     /// etcd wrote it.
     Etcd(PathBuf),
+    /// A snapshot was to be restored there, and was not, to the end.
+    Unfinished(PathBuf),
     /// Somebody else wrote it.
     Foreign(PathBuf),
     /// A newer version wrote it.
@@ -66,6 +68,8 @@ pub enum Unusable {
 const FORMAT: u32 = 2;
 const FORMAT_BEFORE: u32 = 1;
 const FILE: &str = "FORMAT";
+/// Is there while a snapshot is being restored.
+pub(crate) const RESTORING: &str = "RESTORING";
 
 /// Reads whose directory this is; `None`: nobody's yet.
 ///
@@ -129,6 +133,9 @@ fn member_of_line(line: &str) -> Option<Member> {
 
 /// A directory without `FORMAT` may hold nothing but the lock: anything else is somebody's.
 fn unowned(directory: &Path) -> Result<Option<Owner>, Unusable> {
+    if directory.join(RESTORING).exists() {
+        return Err(Unusable::Unfinished(directory.into()));
+    }
     if directory.join("member").exists() {
         return Err(Unusable::Etcd(directory.into()));
     }
@@ -179,7 +186,12 @@ impl fmt::Display for Unusable {
         match self {
             Self::Etcd(path) => write!(
                 f,
-                "{} is a data directory of etcd, which this version cannot take over: give another with --data-dir",
+                "{} is a data directory of etcd: 'cairn --data-dir' takes it over",
+                path.display()
+            ),
+            Self::Unfinished(path) => write!(
+                f,
+                "{} is where the restoring of a snapshot was interrupted: remove it, and restore again",
                 path.display()
             ),
             Self::Foreign(path) => write!(
@@ -250,6 +262,8 @@ mod tests {
         };
         let etcd = owner_with(|path| fs::create_dir(path.join("member")).unwrap());
         assert!(matches!(etcd, Err(Unusable::Etcd(_))));
+        let unfinished = owner_with(|path| fs::write(path.join("RESTORING"), "").unwrap());
+        assert!(matches!(unfinished, Err(Unusable::Unfinished(_))));
         let foreign = owner_with(|path| fs::write(path.join("thesis.tex"), "").unwrap());
         assert!(matches!(foreign, Err(Unusable::Foreign(_))));
         let newer = owner_with(|path| {

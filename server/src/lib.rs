@@ -45,6 +45,7 @@ pub mod metrics;
 pub mod notices;
 mod recipes;
 pub mod serve;
+mod takeover;
 pub mod tls;
 pub mod version;
 pub mod web;

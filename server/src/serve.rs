@@ -25,13 +25,13 @@ use crate::auth::Accounts;
 use crate::config::cluster::ClusterState;
 use crate::config::{Config, RuntimeChoice};
 use crate::context::{Context, Limits};
-use crate::data::{self, Origin, Owner};
+use crate::data::{self, Origin, Owner, Unusable};
 use crate::identity::{Identity, texts};
 use crate::listeners::{self, Sockets};
 use crate::metrics::{Facts, Metrics};
 use crate::notices::Notices;
 use crate::tls::peer::PeerTls;
-use crate::{discovery, init_daemon, join, log, notices, version, web};
+use crate::{discovery, init_daemon, join, log, notices, takeover, version, web};
 
 /// The process ends with this after a write or sync failed (`EX_IOERR`).
 pub const EXIT_DISK: i32 = 74;
@@ -100,8 +100,14 @@ fn start(config: &Config) -> Result<End, Failed> {
     let directory =
         DataDir::open(&config.data_dir).map_err(Failed::to("cannot use the data directory"))?;
     // Before anything is written there: it may be somebody else's.
-    let owner =
-        data::owner(&config.data_dir).map_err(Failed::to("cannot use the data directory"))?;
+    let owner = match data::owner(&config.data_dir) {
+        Err(Unusable::Etcd(_)) => {
+            let mut interrupted = |_| die_if_told(&mut signals);
+            let owner = takeover::take_over(config, &mut interrupted);
+            Some(owner.map_err(Failed::to("cannot take over the data of etcd"))?)
+        }
+        owner => owner.map_err(Failed::to("cannot use the data directory"))?,
+    };
     let peer_tls = listeners::peer_tls(config)?;
     let identity = identify(config, owner, peer_tls.as_ref(), &mut signals)?;
     for raised in limits::raise() {
@@ -209,13 +215,7 @@ fn first_identity(
     peer_tls: Option<&PeerTls>,
     signals: &mut Signals,
 ) -> Result<Identity, Failed> {
-    let mut interrupted = || {
-        if let Some(signal @ (Signal::Terminate | Signal::Interrupt)) = signals.try_next() {
-            tracing::info!(signal = %signal, "received signal; shutting down");
-            log::flush(LOG_FLUSH_LIMIT);
-            signals::die_by(signal);
-        }
-    };
+    let mut interrupted = || die_if_told(signals);
     let found;
     let config = match &config.discovery {
         Some(discovery) => {
@@ -233,6 +233,15 @@ fn first_identity(
         ClusterState::Existing => {
             join::find(config, peer_tls, interrupted).map_err(Failed::to("cannot join the cluster"))
         }
+    }
+}
+
+/// Ends the process if a signal wants that, while nothing is served yet.
+fn die_if_told(signals: &mut Signals) {
+    if let Some(signal @ (Signal::Terminate | Signal::Interrupt)) = signals.try_next() {
+        tracing::info!(signal = %signal, "received signal; shutting down");
+        log::flush(LOG_FLUSH_LIMIT);
+        signals::die_by(signal);
     }
 }
 

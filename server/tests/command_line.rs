@@ -44,6 +44,7 @@ fn help_is_for_whoever_asks_and_no_error() {
 #[test]
 fn a_subcommand_has_a_command_line_of_its_own() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wal");
+    let etcd = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/etcd-3.7.3/db");
     for (words, code, out) in [
         ("wal --help".to_owned(), 0, "Usage: cairn wal"),
         ("wal verify --help".to_owned(), 0, "Exit codes:\n  0   clean\n"),
@@ -52,6 +53,18 @@ fn a_subcommand_has_a_command_line_of_its_own() {
         (format!("wal verify {data}/clean"), 0, "\nclean: row F"),
         (format!("wal verify {data}/torn"), 1, "\ntorn tail: row F"),
         (format!("wal verify {data}/corrupt"), 2, "damaged: row G"),
+        // What etcdutl 3.7.3 says of the same file.
+        (format!("snapshot status {etcd}"), 0, "23453c48, 9, 3, 53 kB, 3.7.0\n"),
+        (
+            format!("snapshot status {etcd} -w fields"),
+            0,
+            "\"Hash\" : 591739976\n\"Revision\" : 9\n",
+        ),
+        (
+            format!("snapshot status {etcd} -w table"),
+            0,
+            "│ 23453c48 │        9 │          3 │      53 kB │",
+        ),
     ] {
         let (found, stdout, stderr) = run(&words, &[]);
         assert_eq!((found, stderr.as_str()), (Some(code), ""), "{words}");
@@ -61,6 +74,13 @@ fn a_subcommand_has_a_command_line_of_its_own() {
         ("wal", 64, "Usage: cairn wal <COMMAND>"),
         ("wal bogus", 64, "unrecognized subcommand 'bogus'"),
         ("wal dump --from x .", 64, "invalid value 'x' for '--from <INDEX>'"),
+        (
+            "snapshot restore x --bump-revision 5",
+            64,
+            "Error: --mark-compacted required if --revision-bump > 0",
+        ),
+        ("snapshot status /nonexistent", 1, "Error: cannot open /nonexistent: No such file"),
+        ("snapshot restore /nonexistent --name x", 1, "Error: "),
         ("wal verify /nonexistent", 3, "cairn: there is no directory /nonexistent\n"),
     ] {
         let (found, stdout, stderr) = run(words, &[]);

@@ -7,6 +7,7 @@
 mod client;
 mod local_cluster;
 mod shell;
+mod snapshot;
 mod wal;
 
 use std::ffi::{OsStr, OsString};
@@ -30,6 +31,9 @@ enum Command {
     /// Look into a write-ahead log, without changing anything
     #[command(subcommand, disable_help_subcommand = true)]
     Wal(wal::Command),
+    /// Backups: save, look at and restore snapshots in etcd's format
+    #[command(subcommand, disable_help_subcommand = true)]
+    Snapshot(snapshot::Command),
     /// Show keys and their values
     Get(client::Get),
     /// Write a key
@@ -83,6 +87,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Endpoint(command) => client::endpoint(&command),
         Command::Completion { shell } => shell::complete(shell),
         Command::Man => shell::man(),
+        Command::Snapshot(command) => snapshot::run(&command),
         Command::Wal(command) => wal::run(&command),
         Command::LocalCluster(options) => local_cluster::run(&options),
         Command::Sim(command) => simulate(&command),

@@ -37,6 +37,9 @@ const SUBCOMMANDS: &str = "
   cairn endpoint status|health
     Ask members; see cairn get --help. For everything else there is etcdctl.
 
+  cairn snapshot save|status|restore <file>
+    Backups in etcd's format, as etcdctl and etcdutl make them; see cairn snapshot --help.
+
   cairn local-cluster [members]
     Run a cluster on this machine, and watch it; see cairn local-cluster --help.
 

@@ -393,7 +393,7 @@ fn a_directory_in_use_is_a_reason_not_to_start() {
 fn somebody_elses_directory_is_a_reason_not_to_start() {
     let place = Place::new();
     fs::create_dir_all(place.data().join("member/snap")).unwrap();
-    assert_refused(&place, &[], &["is a data directory of etcd"]);
+    assert_refused(&place, &[], &["this is no whole data directory of etcd's"]);
     assert!(place.data().join("member/snap").exists(), "nothing is changed");
 
     let place = Place::new();

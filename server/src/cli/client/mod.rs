@@ -378,6 +378,13 @@ fn run(
     ExitCode::FAILURE
 }
 
+impl Common {
+    /// Whom to ask, as a client that has said who asks.
+    pub(super) fn client(&self) -> Result<Client, String> {
+        client(self).map_err(|Failed(why)| why)
+    }
+}
+
 fn client(common: &Common) -> Result<Client, Failed> {
     let said = env::var("ETCDCTL_ENDPOINTS").ok().filter(|said| !said.is_empty());
     let endpoints = match (common.endpoints.as_slice(), said) {
