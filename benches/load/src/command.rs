@@ -46,21 +46,18 @@ pub enum Verdict {
 pub fn execute(options: &Options, out: &mut impl Write) -> Result<Verdict, String> {
     let told = |error: std::io::Error| format!("nobody reads what is told: {error}");
     let common = &options.common;
-    match &options.workload {
-        Workload::Probe { directory } => {
-            let probes = probe::run(directory)?;
-            let text = if common.json { probe::json(&probes) } else { probe::table(&probes) };
-            out.write_all(text.as_bytes()).map_err(told)?;
-            return Ok(Verdict::Well);
-        }
-        Workload::Report { files } => {
-            let runs = files.iter().map(|file| Run::read(file)).collect::<Result<Vec<_>, _>>()?;
-            let page = common.report.as_deref();
-            let page = page.ok_or("a report needs --report FILE.html to go to")?;
-            write_page(page, &runs)?;
-            return Ok(Verdict::Well);
-        }
-        _ => {}
+    if let Workload::Probe { directory } = &options.workload {
+        let probes = probe::run(directory)?;
+        let text = if common.json { probe::json(&probes) } else { probe::table(&probes) };
+        out.write_all(text.as_bytes()).map_err(told)?;
+        return Ok(Verdict::Well);
+    }
+    if let Workload::Report { files } = &options.workload {
+        let runs = files.iter().map(|file| Run::read(file)).collect::<Result<Vec<_>, _>>()?;
+        let page = common.report.as_deref();
+        let page = page.ok_or("a report needs --report FILE.html to go to")?;
+        write_page(page, &runs)?;
+        return Ok(Verdict::Well);
     }
     let bench = Bench::new(common, &options.files)?;
     let outcome = bench.run(&options.workload)?;

@@ -19,6 +19,7 @@ pub struct Options {
 
 /// What every load has.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Common {
     /// Endpoints, with commas; connections take them in turn
     #[arg(

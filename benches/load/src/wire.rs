@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn all(message: &'a [u8], name: u64) -> impl Iterator<Item = &'a [u8]> {
         Self(message).filter_map(move |(field, value)| match value {
             Value::Bytes(bytes) if field == name => Some(bytes),
-            _ => None,
+            Value::Number(_) | Value::Bytes(_) => None,
         })
     }
 }
@@ -112,7 +112,7 @@ mod tests {
             ResponseHeader { revision: 1 << 40, member_id: 7, ..ResponseHeader::default() };
         let kv = |key: &'static str| KeyValue { key: key.into(), ..KeyValue::default() };
         let range = RangeResponse {
-            header: Some(header.clone()),
+            header: Some(header),
             kvs: vec![kv("a"), kv("bb")],
             more: true,
             count: 300,

@@ -406,9 +406,9 @@ impl<'a> Worker<'a> {
         let (mut fallen, mut heard) = (None, 0);
         let received = link.receive(scratch, &mut |event| match event {
             Event::Message { token, message } if token < slots.len() => {
-                match work.answer(token, message) {
-                    Step::More => {}
-                    step => turns.push((token, Turn::Step(step))),
+                let step = work.answer(token, message);
+                if step != Step::More {
+                    turns.push((token, Turn::Step(step)));
                 }
             }
             Event::End { token, status } if token < slots.len() => {

@@ -4,6 +4,7 @@
 //! Here it is clap's. To add a subcommand: a module, a variant of [`Command`], an arm in [`run`], and a line in the
 //! usage of [`flags`](crate::flags::usage()).
 
+mod bench;
 mod client;
 mod local_cluster;
 mod shell;
@@ -57,6 +58,8 @@ enum Command {
     Man,
     /// Run a cluster on this machine, and watch it
     LocalCluster(local_cluster::Options),
+    /// Make load for an endpoint, ours or etcd's, and measure it
+    Bench(Box<cairn_load::Options>),
     /// Run the engine in a simulated, hostile world
     #[command(subcommand, disable_help_subcommand = true)]
     Sim(cairn_sim::command::Command),
@@ -90,6 +93,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Snapshot(command) => snapshot::run(&command),
         Command::Wal(command) => wal::run(&command),
         Command::LocalCluster(options) => local_cluster::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Sim(command) => simulate(&command),
     }
 }

@@ -46,6 +46,9 @@ const SUBCOMMANDS: &str = "
   cairn wal dump|verify <dir>
     Look into a write-ahead log, without changing anything; see cairn wal --help.
 
+  cairn bench
+    Make load for an endpoint, ours or etcd's, and measure it; see cairn bench --help.
+
   cairn sim run|fleet
     Run the engine in a simulated, hostile world; see cairn sim --help.
 

@@ -15,7 +15,7 @@
 //! | process.rs | starting, stopping, being killed, and reasons not to start |
 //! | `local_cluster.rs` | the subcommand that runs several |
 //! | discovery.rs | members that find each other |
-//! | commands.rs | the commands of every day |
+//! | commands.rs, bench.rs | the commands of every day; the one that makes load |
 //! | hostile.rs | clients that mean no good |
 //! | harness.rs, ask.rs, authority.rs | a member in a child process; questions, made short; certificates |
 
@@ -27,6 +27,7 @@ mod client;
 mod ask;
 mod auth;
 mod authority;
+mod bench;
 mod commands;
 mod discovery;
 mod gateway;

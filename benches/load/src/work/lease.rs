@@ -176,10 +176,8 @@ impl Work for Doomed {
             self.keyless[slot] = None;
             return Step::More;
         }
-        match granted(message) {
-            Step::More => Step::Again,
-            wrong => wrong,
-        }
+        let step = granted(message);
+        if step == Step::More { Step::Again } else { step }
     }
 
     fn failed(&mut self, slot: usize) {

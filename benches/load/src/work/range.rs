@@ -140,9 +140,10 @@ impl Work for Ranges {
     }
 
     fn answer(&mut self, slot: usize, message: &[u8]) -> Step {
-        let answer = match self.what {
-            What::Stream => Fields::bytes(message, 1).unwrap_or_default(),
-            _ => message,
+        let answer = if self.what == What::Stream {
+            Fields::bytes(message, 1).unwrap_or_default()
+        } else {
+            message
         };
         if self.what == What::Count && Fields::number(answer, 4).cast_unsigned() != self.keys.count
         {
