@@ -124,7 +124,8 @@ pub(crate) fn call(
     while plan.clock.now() < until {
         link.flush().map_err(|error| failed(&error))?;
         poll.change(&link, 0, !link.is_drained).map_err(|error| failed(&error))?;
-        poll.wait(SECOND / 10);
+        let now = plan.clock.now();
+        poll.wait(now, now + SECOND / 10);
         while poll.next().is_some() {}
         link.receive(&mut scratch, &mut |event| match event {
             Event::Message { message, .. } => answer = Some(message.to_vec()),

@@ -20,6 +20,8 @@ use crate::clock::SECOND;
 pub(crate) struct Poll {
     epoll: OwnedFd,
     timer: OwnedFd,
+    /// When the timer ends.
+    armed: u64,
     events: Vec<epoll::Event>,
 }
 
@@ -45,7 +47,7 @@ impl Poll {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
-        Ok(Self { epoll, timer, events: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Self { epoll, timer, armed: 0, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
     /// Waits for a socket from now on, until it is closed.
@@ -72,19 +74,25 @@ impl Poll {
         Ok(())
     }
 
-    /// Waits so many nanoseconds at most. What is ready then comes from [`Poll::next`].
-    pub(crate) fn wait(&mut self, nanoseconds: u64) {
-        let seconds = i64::try_from(nanoseconds / SECOND).unwrap_or(i64::MAX);
-        // Nothing disarms it.
-        let nanoseconds = i64::try_from(nanoseconds % SECOND).unwrap_or(0).max(1);
-        let it_value = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let time = Itimerspec { it_interval, it_value };
+    /// Waits until a moment at most; it may be earlier. What is ready then comes from [`Poll::next`].
+    pub(crate) fn wait(&mut self, now: u64, until: u64) {
         self.events.clear();
-        // A timer that was set is read as one, and a wait that is interrupted is a short one.
-        if timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &time).is_ok() {
-            epoll::wait(&self.epoll, spare_capacity(&mut self.events), None).ok();
+        // A timer that ends in time is left alone: setting it is a system call.
+        if self.armed <= now || self.armed > until {
+            let nanoseconds = until.saturating_sub(now);
+            let seconds = i64::try_from(nanoseconds / SECOND).unwrap_or(i64::MAX);
+            // Nothing disarms it.
+            let nanoseconds = i64::try_from(nanoseconds % SECOND).unwrap_or(0).max(1);
+            let it_value = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+            let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let time = Itimerspec { it_interval, it_value };
+            if timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &time).is_err() {
+                return;
+            }
+            self.armed = until;
         }
+        // A wait that is interrupted is a short one.
+        epoll::wait(&self.epoll, spare_capacity(&mut self.events), None).ok();
     }
 
     /// A socket that can do something; `None`: there is no other.

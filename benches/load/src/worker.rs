@@ -111,7 +111,8 @@ pub(crate) struct Worker<'a> {
     poll: Poll,
     scratch: Vec<u8>,
     message: Vec<u8>,
-    turns: Vec<(usize, Turn)>,
+    /// By slot and call: an operation may have gone on with another call meanwhile.
+    turns: Vec<(usize, u32, Turn)>,
     /// Operations that were begun and count, and how many may be.
     begun: u64,
     total: u64,
@@ -381,7 +382,7 @@ impl<'a> Worker<'a> {
 
     /// Waits for something to happen, and acts on it.
     fn wait(&mut self, until: u64) {
-        self.poll.wait(until.saturating_sub(self.plan.clock.now()));
+        self.poll.wait(self.plan.clock.now(), until);
         while let Some(ready) = self.poll.next() {
             let number = ready.number;
             if ready.may_write {
@@ -405,14 +406,14 @@ impl<'a> Worker<'a> {
         let now = self.plan.clock.now();
         let (mut fallen, mut heard) = (None, 0);
         let received = link.receive(scratch, &mut |event| match event {
-            Event::Message { token, message } if token < slots.len() => {
+            Event::Message { token, stream, message } if token < slots.len() => {
                 let step = work.answer(token, message);
                 if step != Step::More {
-                    turns.push((token, Turn::Step(step)));
+                    turns.push((token, stream, Turn::Step(step)));
                 }
             }
-            Event::End { token, status } if token < slots.len() => {
-                turns.push((token, Turn::Ended(status)));
+            Event::End { token, stream, status } if token < slots.len() => {
+                turns.push((token, stream, Turn::Ended(status)));
             }
             Event::Message { message, .. } => {
                 heard += 1;
@@ -450,9 +451,12 @@ impl<'a> Worker<'a> {
     fn act(&mut self, number: usize) {
         let now = self.plan.clock.now();
         let mut turns = core::mem::take(&mut self.turns);
-        for (slot, turn) in turns.drain(..) {
+        for (slot, stream, turn) in turns.drain(..) {
+            if self.slots[slot].stream != Some(stream) {
+                continue;
+            }
             if self.slots[slot].operation.is_none() {
-                // A stream that outlived its operation has ended, or an operation failed meanwhile.
+                // A stream that outlived its operation has ended.
                 if matches!(turn, Turn::Ended(_)) {
                     self.slots[slot].stream = None;
                 }

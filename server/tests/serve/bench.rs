@@ -13,7 +13,7 @@ use crate::harness::{Member, Place, Runtime, cairn};
 fn run(endpoint: &str, words: &str) -> (Option<i32>, String, String) {
     let mut command = cairn();
     command.args(["bench", "--endpoints", endpoint, "--quiet"]).args(words.split_whitespace());
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }

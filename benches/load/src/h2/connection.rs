@@ -10,9 +10,9 @@ use super::hpack::{Encoder, Field, Reader};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
     /// A message of a call.
-    Message { token: usize, message: &'a [u8] },
+    Message { token: usize, stream: u32, message: &'a [u8] },
     /// A call has ended.
-    End { token: usize, status: Status },
+    End { token: usize, stream: u32, status: Status },
 }
 
 /// How a call ended: gRPC's code and text.
@@ -262,7 +262,8 @@ impl Connection {
             kind::RST_STREAM => {
                 if let Some(call) = self.calls.remove(&frame.stream) {
                     let text = "the server reset the stream".to_owned();
-                    see(Event::End { token: call.token, status: Status { code: UNKNOWN, text } });
+                    let (token, stream) = (call.token, frame.stream);
+                    see(Event::End { token, stream, status: Status { code: UNKNOWN, text } });
                 }
                 Ok(())
             }
@@ -300,21 +301,23 @@ impl Connection {
         if call.received > WINDOW_BYTES / 2 {
             allow(&mut self.out, frame.stream, mem::take(&mut call.received));
         }
-        let token = call.token;
+        let (token, stream) = (call.token, frame.stream);
         if call.partial.is_empty() {
-            let taken = messages(content, &mut |message| see(Event::Message { token, message }))?;
+            let taken =
+                messages(content, &mut |message| see(Event::Message { token, stream, message }))?;
             call.partial.extend_from_slice(&content[taken..]);
         } else {
             call.partial.extend_from_slice(content);
             let partial = mem::take(&mut call.partial);
-            let taken = messages(&partial, &mut |message| see(Event::Message { token, message }))?;
+            let taken =
+                messages(&partial, &mut |message| see(Event::Message { token, stream, message }))?;
             call.partial = partial;
             call.partial.drain(..taken);
         }
         if frame.has(flag::END_STREAM) {
             self.calls.remove(&frame.stream);
             let text = "the call ended without a status".to_owned();
-            see(Event::End { token, status: Status { code: UNKNOWN, text } });
+            see(Event::End { token, stream, status: Status { code: UNKNOWN, text } });
         }
         Ok(())
     }
@@ -342,7 +345,7 @@ impl Connection {
             } else {
                 self.cancel(stream);
             }
-            see(Event::End { token, status });
+            see(Event::End { token, stream, status });
         }
         Ok(())
     }
