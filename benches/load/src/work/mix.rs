@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use bytes::Bytes;
 
-use super::txn::Swaps;
+use super::txn::{Swap, Swaps};
 use super::watch::{count_events, create, stamped};
 use super::{Ask, Heard, Random, Share, Step, Work};
 use crate::method::Method;
@@ -57,6 +57,8 @@ pub(crate) struct Mix {
     pods: Swaps,
     /// What each slot does; `None`: nothing yet.
     tasks: Vec<Option<Task>>,
+    /// What it compares, if it changes something.
+    swapping: Vec<Option<Swap>>,
     made: u64,
 }
 
@@ -69,6 +71,7 @@ impl Mix {
             nodes: Swaps::new(cluster.nodes),
             pods: Swaps::new(cluster.pods),
             tasks: vec![None; share.slots],
+            swapping: vec![None; share.slots],
             made: 0,
         }
     }
@@ -114,12 +117,16 @@ impl Work for Mix {
         let pods = Bytes::from_static(PODS.as_bytes());
         let (method, written) = match task {
             Task::Renew(number) => {
-                let request = self.nodes.request(number, node(number), stamped(due, NODE_BYTES));
+                let value = stamped(due, NODE_BYTES);
+                let (swap, request) = self.nodes.request(number, node(number), value);
+                self.swapping[slot] = Some(swap);
                 (Method::Txn, request.encode(message))
             }
             Task::Change(number) => {
                 let value = stamped(due, self.cluster.pod_bytes);
-                (Method::Txn, self.pods.request(number, pod(number as u64), value).encode(message))
+                let (swap, request) = self.pods.request(number, pod(number as u64), value);
+                self.swapping[slot] = Some(swap);
+                (Method::Txn, request.encode(message))
             }
             Task::List => {
                 let (range_end, limit) = (wire::end_of(&pods), LIST_ROWS);
@@ -137,11 +144,11 @@ impl Work for Mix {
     }
 
     fn answer(&mut self, slot: usize, message: &[u8]) -> Step {
-        let step = match self.tasks[slot] {
-            Some(Task::Renew(number)) => self.nodes.answer(number, message),
-            Some(Task::Change(number)) => self.pods.answer(number, message),
-            Some(Task::List | Task::Read) if wire::revision(message) > 0 => Step::More,
-            Some(Task::List | Task::Read) | None => Step::Wrong("an answer without a revision"),
+        let step = match (self.tasks[slot], self.swapping[slot]) {
+            (Some(Task::Renew(_)), Some(swap)) => self.nodes.answer(swap, message),
+            (Some(Task::Change(_)), Some(swap)) => self.pods.answer(swap, message),
+            _ if wire::revision(message) > 0 => Step::More,
+            _ => Step::Wrong("an answer without a revision"),
         };
         if step != Step::Again {
             self.tasks[slot] = None;

@@ -41,8 +41,8 @@ pub(crate) struct Txns {
     sizes: Sizes,
     random: Random,
     swaps: Swaps,
-    /// For each slot, what it does: the key that is swapped, and whether it reads.
-    slots: Vec<(Option<usize>, bool)>,
+    /// For each slot, what it does: the swap, and whether it reads.
+    slots: Vec<(Option<Swap>, bool)>,
 }
 
 impl Txns {
@@ -83,13 +83,14 @@ impl Work for Txns {
         let is_read = self.what == What::Mixed && self.random.below(100) < self.sizes.reads;
         let request = match self.what {
             What::Swap => {
-                let again = self.slots[slot].0;
-                let number = match again {
-                    Some(number) => number,
+                let number = match self.slots[slot].0 {
+                    Some(lost) => lost.number,
                     None => usize::try_from(self.random.below(self.keys.count)).unwrap_or(0),
                 };
-                self.slots[slot].0 = Some(number);
-                self.swaps.request(number, self.keys.key(number as u64), self.keys.value.clone())
+                let (key, value) = (self.keys.key(number as u64), self.keys.value.clone());
+                let (swap, request) = self.swaps.request(number, key, value);
+                self.slots[slot].0 = Some(swap);
+                request
             }
             What::Mixed if is_read => self.read(),
             What::Put | What::Mixed => self.puts(),
@@ -100,10 +101,10 @@ impl Work for Txns {
     }
 
     fn answer(&mut self, slot: usize, message: &[u8]) -> Step {
-        let (number, is_read) = self.slots[slot];
-        if let Some(number) = number {
-            let step = self.swaps.answer(number, message);
-            self.slots[slot].0 = Some(number).filter(|_| step == Step::Again);
+        let (swap, is_read) = self.slots[slot];
+        if let Some(swap) = swap {
+            let step = self.swaps.answer(swap, message);
+            self.slots[slot].0 = Some(swap).filter(|_| step == Step::Again);
             return step;
         }
         let expected = if is_read { 1 } else { self.sizes.operations };
@@ -126,13 +127,20 @@ pub(crate) struct Swaps {
     revisions: Vec<i64>,
 }
 
+/// A swap that was asked for: a key, and the revision that it must still have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Swap {
+    pub(crate) number: usize,
+    seen: i64,
+}
+
 impl Swaps {
     pub(crate) fn new(count: u64) -> Self {
         Self { revisions: vec![0; usize::try_from(count).unwrap_or(0)] }
     }
 
     /// Changes a key if it is as it was seen, and looks at it if not.
-    pub(crate) fn request(&self, number: usize, key: Bytes, value: Bytes) -> TxnRequest {
+    pub(crate) fn request(&self, number: usize, key: Bytes, value: Bytes) -> (Swap, TxnRequest) {
         let seen = self.revisions[number];
         let compare = Compare {
             key: key.clone(),
@@ -141,31 +149,33 @@ impl Swaps {
             target_union: Some(compare::TargetUnion::ModRevision(seen)),
             ..Compare::default()
         };
-        TxnRequest {
+        let request = TxnRequest {
             compare: vec![compare],
             success: vec![put(PutRequest { key: key.clone(), value, ..PutRequest::default() })],
             failure: vec![range(RangeRequest { key, ..RangeRequest::default() })],
-        }
+        };
+        (Swap { number, seen }, request)
     }
 
     /// Takes the answer: [`Step::Again`] if somebody else was faster.
-    pub(crate) fn answer(&mut self, number: usize, message: &[u8]) -> Step {
+    pub(crate) fn answer(&mut self, swap: Swap, message: &[u8]) -> Step {
+        let last = &mut self.revisions[swap.number];
         if Fields::number(message, 2) == 1 {
             let revision = wire::revision(message);
-            if revision <= self.revisions[number] {
+            if revision <= swap.seen {
                 return Step::Wrong("a swap whose revision is not later than what it compared");
             }
-            self.revisions[number] = revision;
+            *last = revision.max(*last);
             return Step::More;
         }
         let row = Fields::bytes(message, 3)
             .and_then(|response| Fields::bytes(response, 1))
             .and_then(|range| Fields::bytes(range, 2));
         let seen = row.map_or(0, |row| Fields::number(row, 3));
-        if seen == self.revisions[number] {
+        if seen == swap.seen {
             return Step::Wrong("a swap that failed although its condition held");
         }
-        self.revisions[number] = seen;
+        *last = if seen == 0 { 0 } else { seen.max(*last) };
         Step::Again
     }
 }
@@ -201,22 +211,31 @@ mod tests {
     #[test]
     fn a_swap_that_lost_is_tried_again_with_what_it_saw() {
         let mut swaps = Swaps::new(1);
-        assert_eq!(swaps.answer(0, &answer(true, 5, 0)), Step::More);
-        assert_eq!(swaps.answer(0, &answer(false, 9, 8)), Step::Again);
-        let request = swaps.request(0, "k".into(), "v".into());
-        assert_eq!(
-            request.compare[0].target_union,
-            Some(compare::TargetUnion::ModRevision(8)),
-            "what was seen is compared"
-        );
-        assert_eq!(swaps.answer(0, &answer(true, 10, 0)), Step::More);
+        let ask = |swaps: &Swaps| swaps.request(0, "k".into(), "v".into());
+        let ((first, _), (second, _)) = (ask(&swaps), ask(&swaps));
+        assert_eq!(swaps.answer(first, &answer(true, 5, 0)), Step::More);
+        assert_eq!(swaps.answer(second, &answer(false, 9, 8)), Step::Again);
+        let (third, request) = ask(&swaps);
+        let compared = request.compare[0].target_union.clone();
+        assert_eq!(compared, Some(compare::TargetUnion::ModRevision(8)), "what was seen");
+        assert_eq!(swaps.answer(third, &answer(true, 10, 0)), Step::More);
+    }
+
+    #[test]
+    fn two_that_lose_to_the_same_change_are_both_right() {
+        let mut swaps = Swaps::new(1);
+        let [one, other] = [(); 2].map(|()| swaps.request(0, "k".into(), "v".into()).0);
+        assert_eq!(swaps.answer(one, &answer(false, 9, 8)), Step::Again);
+        assert_eq!(swaps.answer(other, &answer(false, 9, 8)), Step::Again);
     }
 
     #[test]
     fn a_server_that_contradicts_itself_is_wrong() {
         let mut swaps = Swaps::new(1);
-        assert_eq!(swaps.answer(0, &answer(true, 5, 0)), Step::More);
-        assert!(matches!(swaps.answer(0, &answer(false, 6, 5)), Step::Wrong(_)));
-        assert!(matches!(swaps.answer(0, &answer(true, 5, 0)), Step::Wrong(_)));
+        let (first, _) = swaps.request(0, "k".into(), "v".into());
+        assert_eq!(swaps.answer(first, &answer(true, 5, 0)), Step::More);
+        let (second, _) = swaps.request(0, "k".into(), "v".into());
+        assert!(matches!(swaps.answer(second, &answer(false, 6, 5)), Step::Wrong(_)));
+        assert!(matches!(swaps.answer(second, &answer(true, 5, 0)), Step::Wrong(_)));
     }
 }
