@@ -5,8 +5,6 @@
 //! further ones may be added to it later, so that a machine need not be quiet for an hour.
 
 #![expect(
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
     clippy::float_arithmetic,
     clippy::print_stderr,
     clippy::print_stdout,
