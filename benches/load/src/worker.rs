@@ -256,6 +256,10 @@ impl<'a> Worker<'a> {
             }
             self.wait(self.plan.clock.now() + MILLISECOND);
         };
+        // What is begun earlier would not count.
+        while self.plan.clock.now() < start {
+            self.wait(start);
+        }
         let Plan { threads, rate, extent, warm_up, .. } = *self.plan;
         let thread = self.share.thread;
         self.record.from = start + warm_up;
