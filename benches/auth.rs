@@ -9,7 +9,6 @@ use cairn_engine::api::etcdserverpb::{
 use cairn_engine::auth::{Act, Author, Change, Identity};
 use cairn_engine::command::Command;
 use cairn_engine::state_machine::StateMachine;
-use criterion::Criterion;
 
 fn user(name: &str, role: &str) -> [Change; 2] {
     let add = AuthUserAddRequest { name: name.into(), ..AuthUserAddRequest::default() };
