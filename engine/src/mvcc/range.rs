@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use bytes::Bytes;
+
 use super::record::{encode_without_value, len_without_value};
 use super::{Record, View};
 use crate::api::check::{default_ordering, has_revision_filters};
@@ -11,6 +13,7 @@ use crate::api::etcdserverpb::{RangeRequest, RangeResponse};
 use crate::api::mvccpb::KeyValue;
 use crate::api::{Error, KeyRange};
 use crate::convert::to_usize;
+use crate::ids::LeaseId;
 
 /// What a range found; the records are shared, not copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +24,32 @@ pub struct RangeResult {
     pub more: bool,
     /// How many keys the interval has, whatever limit and filters say.
     pub count: usize,
-    /// Whether the answer shows no values.
-    pub keys_only: bool,
+    /// How much of them the answer shows.
+    pub shows: Shows,
+}
+
+/// How much of a record an answer shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shows {
+    /// All of it.
+    #[default]
+    Everything,
+    /// All but the value.
+    NoValue,
+    /// Neither value nor lease.
+    OnlyKeys,
+}
+
+impl Shows {
+    /// What etcd shows: it finds keys in its index, which knows no leases, unless it must sort by value
+    /// (`FastKeysOnly` in etcd v3.7 txn/range.go).
+    fn of(request: &RangeRequest) -> Self {
+        match (request.keys_only, request.sort_target()) {
+            (false, _) => Self::Everything,
+            (true, SortTarget::Value) => Self::NoValue,
+            (true, _) => Self::OnlyKeys,
+        }
+    }
 }
 
 impl View {
@@ -36,10 +63,10 @@ impl View {
         let revision = self.readable(request.revision)?;
         let keys = KeyRange::from(request);
         let current = revision == self.revision;
-        let keys_only = request.keys_only;
+        let shows = Shows::of(request);
         if request.count_only {
             let count = if current { self.count(&keys) } else { self.at(revision, &keys).count() };
-            return Ok(RangeResult { count, keys_only, ..RangeResult::default() });
+            return Ok(RangeResult { count, shows, ..RangeResult::default() });
         }
         // What sorts or filters must see everything before it cuts; one beyond the limit tells of more.
         let limit = limit_of(request);
@@ -58,7 +85,7 @@ impl View {
         sort(request, &mut records);
         let more = records.len() > limit;
         records.truncate(limit);
-        Ok(RangeResult { records, more, count, keys_only })
+        Ok(RangeResult { records, more, count, shows })
     }
 }
 
@@ -67,10 +94,10 @@ impl RangeResult {
     pub fn to_response(&self) -> RangeResponse {
         let key_value = |record: &Record| {
             let key_value = record.to_key_value();
-            if self.keys_only {
-                KeyValue { value: bytes::Bytes::new(), ..key_value }
-            } else {
-                key_value
+            match self.shows {
+                Shows::Everything => key_value,
+                Shows::NoValue => KeyValue { value: Bytes::new(), ..key_value },
+                Shows::OnlyKeys => KeyValue { value: Bytes::new(), lease: 0, ..key_value },
             }
         };
         RangeResponse {
@@ -83,15 +110,19 @@ impl RangeResult {
 
     /// Length of what [`RangeResult::encode_record`] appends.
     pub fn record_len(&self, record: &Record) -> usize {
-        if self.keys_only { len_without_value(record) } else { record.message().len() }
+        match self.shows {
+            Shows::Everything => record.message().len(),
+            Shows::NoValue => len_without_value(record, record.lease()),
+            Shows::OnlyKeys => len_without_value(record, LeaseId::NONE),
+        }
     }
 
     /// Appends the `mvccpb.KeyValue` message of a record as this answer shows it.
     pub fn encode_record(&self, record: &Record, out: &mut Vec<u8>) {
-        if self.keys_only {
-            encode_without_value(record, out);
-        } else {
-            out.extend_from_slice(record.message());
+        match self.shows {
+            Shows::Everything => out.extend_from_slice(record.message()),
+            Shows::NoValue => encode_without_value(record, record.lease(), out),
+            Shows::OnlyKeys => encode_without_value(record, LeaseId::NONE, out),
         }
     }
 }

@@ -315,21 +315,27 @@ fn encode_number(field: u32, value: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// Length of what [`encode_without_value`] appends.
-pub fn len_without_value(record: &Record) -> usize {
-    match record.value().len() {
-        0 => record.message().len(),
-        len => record.message().len() - field_bytes(len),
-    }
+/// Length of what [`encode_number`] appends, for fields below 16.
+fn number_len(value: i64) -> usize {
+    if value == 0 { 0 } else { 1 + encoded_len_varint(value.cast_unsigned()) }
 }
 
-/// Appends a record's message without the value, for answers that want keys only.
-pub fn encode_without_value(record: &Record, out: &mut Vec<u8>) {
+/// Length of what [`encode_without_value`] appends.
+pub fn len_without_value(record: &Record, lease: LeaseId) -> usize {
+    let value = match record.value().len() {
+        0 => 0,
+        len => field_bytes(len),
+    };
+    record.message().len() - value - number_len(record.lease().0) + number_len(lease.0)
+}
+
+/// Appends a record's message without the value, and with this lease, for answers that want keys only.
+pub fn encode_without_value(record: &Record, lease: LeaseId, out: &mut Vec<u8>) {
     encode_bytes(KEY_FIELD, record.key(), out);
     encode_number(CREATE_FIELD, record.create_revision(), out);
     encode_number(MOD_FIELD, record.revision().main, out);
     encode_number(VERSION_FIELD, record.version(), out);
-    encode_number(LEASE_FIELD, record.lease().0, out);
+    encode_number(LEASE_FIELD, lease.0, out);
 }
 
 /// A record in the trees that are ordered by key.
@@ -419,8 +425,8 @@ mod tests {
             assert_eq!(record.message(), record.to_key_value().encode_to_vec());
             assert_eq!(record.stored_message(), record.message());
             let mut keys_only = Vec::new();
-            encode_without_value(&record, &mut keys_only);
-            assert_eq!(len_without_value(&record), keys_only.len());
+            encode_without_value(&record, record.lease(), &mut keys_only);
+            assert_eq!(len_without_value(&record, record.lease()), keys_only.len());
             let without = KeyValue { value: bytes::Bytes::new(), ..record.to_key_value() };
             assert_eq!(keys_only, without.encode_to_vec());
         }

@@ -7,6 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use prost::Message;
 
 use super::compact::Sweep;
 use super::view::NEVER_COMPACTED;
@@ -352,6 +353,27 @@ fn keys_alone_are_sorted_by_the_values_that_they_do_not_show() {
     let response = store.range(&request).unwrap().to_response();
     let shown: Vec<_> = response.kvs.iter().map(|kv| (kv.key.as_ref(), kv.value.len())).collect();
     assert_eq!(shown, [(b"e".as_slice(), 0), (b"d", 0), (b"c", 0), (b"b", 0), (b"a", 0)]);
+}
+
+#[test]
+fn keys_alone_show_their_leases_only_where_values_decide_their_order() {
+    let mut store = five_keys();
+    let mut write = store.begin();
+    drop(write.put(b"a", b"1", LeaseId(7)));
+    drop(write.finish());
+    let shown = |sort_target: SortTarget| {
+        let sort_target = sort_target.into();
+        let request = RangeRequest { keys_only: true, limit: 1, sort_target, ..range() };
+        let found = store.range(&request).unwrap();
+        let mut encoded = Vec::new();
+        found.encode_record(&found.records[0], &mut encoded);
+        assert_eq!(encoded.len(), found.record_len(&found.records[0]));
+        assert_eq!(found.to_response().kvs[0].encode_to_vec(), encoded);
+        found.to_response().kvs[0].lease
+    };
+    assert_eq!(shown(SortTarget::Key), 0);
+    assert_eq!(shown(SortTarget::Mod), 0);
+    assert_eq!(shown(SortTarget::Value), 7);
 }
 
 #[test]

@@ -49,6 +49,10 @@ impl Model {
         if request.keys_only {
             for kv in &mut kvs {
                 kv.value = Bytes::new();
+                // etcd's index, which is asked unless values decide the order, knows no leases.
+                if request.sort_target() != SortTarget::Value {
+                    kv.lease = 0;
+                }
             }
         }
         RangeResponse { header: self.header(), kvs, more, count }
