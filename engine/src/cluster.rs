@@ -7,6 +7,8 @@
 //! What a request asks for is judged once, by the leader ([`Cluster::plan`]), while no other change is under way;
 //! what was planned is then applied without question, because Raft obeys it in any case.
 
+mod version;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,6 +34,8 @@ pub struct Cluster {
     removed: BTreeSet<MemberId>,
     /// The version that all members have at least, as `X.Y`; empty until the first leader said so.
     version: String,
+    /// The version to which the cluster is being downgraded, as `X.Y`; empty if it is not.
+    downgrade: String,
 }
 
 /// What is known of a member beside whether it votes.
@@ -80,6 +84,8 @@ pub enum Change {
     Only(MemberId),
     /// All members have at least this version.
     Version(String),
+    /// The cluster is being downgraded to this version, as `X.Y`; empty: to none.
+    Downgrade(String),
 }
 
 /// What is asked of the members.
@@ -100,6 +106,12 @@ pub enum Wish {
     Promote(MemberId),
     /// Reach one elsewhere.
     Update(MemberId, Vec<String>),
+    /// Hear whether the cluster could be downgraded to this version, and change nothing.
+    MayDowngrade(String),
+    /// Let the cluster be downgraded to this version.
+    Downgrade(String),
+    /// Let it not be downgraded any more.
+    StayUp,
 }
 
 /// What a leader knows that decides about a wish.
@@ -132,6 +144,9 @@ impl Change {
             Self::Version(version) => {
                 (VERSION, Record { version: version.clone(), ..Record::default() })
             }
+            Self::Downgrade(version) => {
+                (DOWNGRADE, Record { version: version.clone(), ..Record::default() })
+            }
         };
         out.push(kind);
         record.encode(out).expect("memory grows");
@@ -151,6 +166,7 @@ impl Change {
             FORGET => Self::Forget(id),
             ONLY => Self::Only(id),
             VERSION => Self::Version(record.version),
+            DOWNGRADE => Self::Downgrade(record.version),
             _ => return None,
         })
     }
@@ -169,6 +185,10 @@ impl Wish {
             Self::Remove(id) => Change::Remove(*id),
             Self::Promote(id) => Change::Promote(*id),
             Self::Update(id, urls) => Change::Update(*id, urls.clone()),
+            Self::Downgrade(version) => Change::Downgrade(version.clone()),
+            Self::StayUp => Change::Publish(Record::default()),
+            // Written like changes that nobody can wish for.
+            Self::MayDowngrade(version) => Change::Version(version.clone()),
         };
         change.encode(out);
     }
@@ -184,7 +204,10 @@ impl Wish {
             Change::Remove(id) => Some(Self::Remove(id)),
             Change::Promote(id) => Some(Self::Promote(id)),
             Change::Update(id, urls) => Some(Self::Update(id, urls)),
-            Change::Publish(_) | Change::Forget(_) | Change::Only(_) | Change::Version(_) => None,
+            Change::Downgrade(version) => Some(Self::Downgrade(version)),
+            Change::Version(version) => Some(Self::MayDowngrade(version)),
+            Change::Publish(_) => Some(Self::StayUp),
+            Change::Forget(_) | Change::Only(_) => None,
         }
     }
 }
@@ -197,6 +220,7 @@ const PUBLISH: u8 = 5;
 const FORGET: u8 = 6;
 const ONLY: u8 = 7;
 const VERSION: u8 = 8;
+const DOWNGRADE: u8 = 9;
 
 impl Cluster {
     /// A cluster that begins with these voters.
@@ -235,6 +259,11 @@ impl Cluster {
     /// The version that all members have at least, as `X.Y`; empty until it was agreed on.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// The version to which the cluster is being downgraded, as `X.Y`; empty if it is not.
+    pub fn downgrade(&self) -> &str {
+        &self.downgrade
     }
 
     /// The incarnation of a member that the cluster knows.
@@ -284,6 +313,13 @@ impl Cluster {
                 self.check_urls(urls, Some(*id))?;
                 Ok((Change::Update(*id, urls.clone()), None))
             }
+            Wish::MayDowngrade(to) => {
+                self.check_downgrade(to)?;
+                // What stands is said again, so that the answer has its place among all changes.
+                Ok((Change::Downgrade(self.downgrade.clone()), None))
+            }
+            Wish::Downgrade(to) => Ok((Change::Downgrade(self.check_downgrade(to)?), None)),
+            Wish::StayUp => Ok((Change::Downgrade(String::new()), None)),
         }
     }
 
@@ -302,7 +338,10 @@ impl Cluster {
                 return Err(Error::Unhealthy);
             }
         }
-        if self.records.contains_key(&id) || self.is_removed(id) {
+        if self.is_removed(id) {
+            return Err(Error::MemberNotFound); // As in etcd (`ErrIDRemoved`).
+        }
+        if self.records.contains_key(&id) {
             return Err(Error::MemberExist);
         }
         self.check_urls(peer_urls, None)?;
@@ -437,6 +476,7 @@ impl Cluster {
                 self.removed.extend(self.records.keys().copied().filter(|other| *other != id));
             }
             Some(Change::Version(version)) => self.version = version,
+            Some(Change::Downgrade(version)) => self.downgrade = version,
         }
         if let Some(membership) = membership {
             self.membership = membership;
@@ -457,6 +497,10 @@ impl Cluster {
         self.removed.iter().for_each(|id| out.put_u64_le(id.0));
         encode_varint(to_u64(self.version.len()), out);
         out.put_slice(self.version.as_bytes());
+        if !self.downgrade.is_empty() {
+            encode_varint(to_u64(self.downgrade.len()), out);
+            out.put_slice(self.downgrade.as_bytes());
+        }
     }
 
     /// Reads what [`Cluster::encode`] gave; `None` if these bytes are none.
@@ -473,12 +517,10 @@ impl Cluster {
         for _ in 0..removed_count {
             removed.insert(MemberId(bytes.try_get_u64_le().ok()?));
         }
-        if decode_varint(&mut bytes).ok()? != to_u64(bytes.len()) {
-            return None;
-        }
-        let version = String::from_utf8(bytes.to_vec()).ok()?;
-        let agree = membership.members().eq(records.keys().copied());
-        agree.then_some(Self { membership, records, removed, version })
+        let version = decode_text(&mut bytes)?;
+        let downgrade = if bytes.is_empty() { String::new() } else { decode_text(&mut bytes)? };
+        let agree = membership.members().eq(records.keys().copied()) && bytes.is_empty();
+        agree.then_some(Self { membership, records, removed, version, downgrade })
     }
 
     fn edit(&mut self, id: MemberId, edit: impl FnOnce(&mut Record)) {
@@ -486,6 +528,13 @@ impl Cluster {
             edit(record);
         }
     }
+}
+
+/// A text behind its length.
+fn decode_text(bytes: &mut Bytes) -> Option<String> {
+    let length = usize::try_from(decode_varint(bytes).ok()?).ok()?;
+    let text = (length <= bytes.len()).then(|| bytes.split_to(length))?;
+    String::from_utf8(text.to_vec()).ok()
 }
 
 #[cfg(test)]
@@ -604,7 +653,7 @@ mod tests {
         cluster.apply(None, Some(left));
         assert!(cluster.is_removed(MemberId(4)) && cluster.record(MemberId(4)).is_none());
         let again = cluster.plan(&add(4, false), &healthy(&everybody)).unwrap_err();
-        assert_eq!(again, Error::MemberExist, "an id is never used again");
+        assert_eq!(again, Error::MemberNotFound, "an id is never used again");
     }
 
     #[test]
@@ -630,11 +679,22 @@ mod tests {
         let mut bytes = Vec::new();
         cluster.encode(&mut bytes);
         let bytes = Bytes::from(bytes);
-        assert_eq!(Cluster::decode(bytes.clone()), Some(cluster));
+        assert_eq!(Cluster::decode(bytes.clone()), Some(cluster.clone()));
         for length in 0..bytes.len() {
             assert_eq!(Cluster::decode(bytes.slice(..length)), None, "{length} bytes");
         }
-        for wish in [add(5, true), add(5, false), Wish::Remove(MemberId(1))] {
+        cluster.apply(Some(Change::Downgrade("3.6".into())), None);
+        let mut bytes = Vec::new();
+        cluster.encode(&mut bytes);
+        assert_eq!(Cluster::decode(Bytes::from(bytes)), Some(cluster));
+        for wish in [
+            add(5, true),
+            add(5, false),
+            Wish::Remove(MemberId(1)),
+            Wish::MayDowngrade("3.6".into()),
+            Wish::Downgrade("3.6".into()),
+            Wish::StayUp,
+        ] {
             let mut bytes = Vec::new();
             wish.encode(&mut bytes);
             assert_eq!(Wish::decode(Bytes::from(bytes)), Some(wish));

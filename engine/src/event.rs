@@ -303,6 +303,8 @@ pub enum Event {
     Published,
     /// All members have at least this version, as `X.Y`.
     ClusterVersion(String),
+    /// The cluster has the version, as `X.Y`, to which it is being downgraded.
+    ReadyToDowngrade(String),
     /// A peer is being sent a snapshot.
     SnapshotSending {
         /// Which.

@@ -8,11 +8,12 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::api::check::check_lease_grant;
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, CompactionResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, MemberAddResponse, MemberPromoteResponse, MemberRemoveResponse,
-    MemberUpdateResponse, PutRequest, TxnRequest,
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, CompactionResponse, DowngradeResponse,
+    LeaseGrantResponse, LeaseRevokeResponse, MemberAddResponse, MemberPromoteResponse,
+    MemberRemoveResponse, MemberUpdateResponse, PutRequest, TxnRequest,
 };
 use crate::api::{Error, KeyRange, Response};
 use crate::auth::{Answer, Auth};
@@ -126,6 +127,10 @@ impl StateMachine {
             Some(Change::Update(..)) => {
                 Response::MemberUpdate(MemberUpdateResponse { header, members })
             }
+            Some(Change::Downgrade(_)) => {
+                let version = self.cluster.version().into();
+                Response::Downgrade(DowngradeResponse { header, version })
+            }
             Some(Change::Publish(_) | Change::Forget(_) | Change::Only(_) | Change::Version(_))
             | None => return Applied { outcome: Ok(Outcome::Nothing), changes: Vec::new() },
         };
@@ -135,12 +140,12 @@ impl StateMachine {
     fn apply_command(&mut self, stamp: &Stamp, command: Command) -> Applied {
         // Two leaders' clocks may overlap: time stands still rather than going back.
         self.time = self.time.max(stamp.time);
-        // As in etcd, who may is asked before whether there is room.
-        if let Err(error) = self.auth.permit(&stamp.author, command.act(), Some(&self.lessor)) {
+        // As in etcd, alarms are looked at before it is asked who may.
+        if let Err(error) = self.alarms.admit(&command) {
             return unchanged(Err(error));
         }
-        if let Err(error) = self.alarms.admit(&command) {
-            return Applied { outcome: Err(error), changes: Vec::new() };
+        if let Err(error) = self.auth.permit(&stamp.author, command.act(), Some(&self.lessor)) {
+            return unchanged(Err(error));
         }
         match command {
             Command::Put(put) => self.put(&put),
@@ -156,6 +161,9 @@ impl StateMachine {
                 unchanged(outcome.map(|()| Response::Compact(CompactionResponse::default())))
             }
             Command::LeaseGrant(request) => {
+                if let Err(error) = check_lease_grant(&request) {
+                    return unchanged(Err(error));
+                }
                 let (id, ttl) = (LeaseId(request.id), request.ttl);
                 let deadline = self.time.after_seconds(ttl);
                 let response =
@@ -497,6 +505,17 @@ mod tests {
         assert_eq!(alarms(&mut state, alarm(AlarmAction::Deactivate, corrupt)), 1);
         assert_eq!(renew(&mut state, 2000), [(LeaseId(7), 0)]);
         assert_eq!((state.store.key_count(), state.store.revision()), (0, 3));
+    }
+
+    #[test]
+    fn a_lease_that_lasts_too_long_is_refused_before_its_id_is_looked_at() {
+        let mut state = with_lease();
+        for id in [1, 2] {
+            let request = LeaseGrantRequest { id, ttl: i64::MAX };
+            let applied = state.apply(ClusterTime(0), Command::LeaseGrant(request));
+            assert_eq!(applied.outcome.unwrap_err(), Error::LeaseTtlTooLarge);
+        }
+        assert_eq!(state.lessor.len(), 1);
     }
 
     #[test]

@@ -201,6 +201,7 @@ impl<R: Runtime> Context<R> {
         metrics.revision.set(status.revision);
         metrics.compact_revision.set(status.compacted);
         set(&metrics.auth_revision, self.own_handle().auth().revision());
+        metrics.set_tally(status.tally);
         set(&metrics.keys, u64::try_from(status.keys).expect("64 bits"));
         let (limit, used) = (getrlimit(Resource::Nofile).current, descriptors());
         set(&metrics.descriptors[0], used);

@@ -160,6 +160,11 @@ impl Notices {
                 "published local member to cluster through raft"
             ),
             Event::ClusterVersion(version) => self.tell_version(version),
+            Event::ReadyToDowngrade(version) => tracing::info!(
+                target_version = format!("{version}.0"),
+                server_version = crate::version::ETCD_VERSION,
+                "The server is ready to downgrade"
+            ),
             Event::SnapshotSending { peer, index } => {
                 self.metrics.snapshot_sending(peer);
                 tracing::info!(remote_peer_id = %peer, snapshot_index = index.0, "sending snapshot");

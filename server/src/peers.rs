@@ -42,7 +42,7 @@ pub(crate) async fn serve_http<R: Runtime>(server: Context<R>, io: Io) {
 
 async fn answer<R: Runtime>(server: &Context<R>, request: &http::Request<Incoming>) -> Answer {
     let path = request.uri().path();
-    if !matches!(path, "/members" | "/version") {
+    if !matches!(path, "/members" | "/version" | "/downgrade/enabled") {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
     }
     if request.method() != Method::GET {
@@ -50,7 +50,25 @@ async fn answer<R: Runtime>(server: &Context<R>, request: &http::Request<Incomin
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
         return answer;
     }
-    if path == "/version" { version(server) } else { members(server).await }
+    match path {
+        "/version" => version(server),
+        "/downgrade/enabled" => downgrade_enabled(server).await,
+        _ => members(server).await,
+    }
+}
+
+/// Whether the cluster is being downgraded, as this member knows.
+async fn downgrade_enabled<R: Runtime>(server: &Context<R>) -> Answer {
+    let mut answer = match server.own_handle().ask(Request::Status).await {
+        Ok(Response::Status(status)) => {
+            let enabled = status.response.downgrade_info.is_some_and(|info| info.enabled);
+            text(StatusCode::OK, &enabled.to_string())
+        }
+        Ok(_) => unreachable!("each question has its kind of answer"),
+        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}\n")),
+    };
+    name_cluster(server, &mut answer);
+    answer
 }
 
 /// The members as this one knows them, whether it is up to date or not.
@@ -64,10 +82,14 @@ async fn members<R: Runtime>(server: &Context<R>) -> Answer {
         Ok(_) => unreachable!("each question has its kind of answer"),
         Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}\n")),
     };
+    name_cluster(server, &mut answer);
+    answer
+}
+
+fn name_cluster<R: Runtime>(server: &Context<R>, answer: &mut Answer) {
     let cluster = format!("{:x}", server.handle().header().cluster_id);
     let cluster = HeaderValue::try_from(cluster).expect("digits");
     answer.headers_mut().insert(CLUSTER_ID_HEADER, cluster);
-    answer
 }
 
 /// A member as Go prints it: what is empty is left out.

@@ -7,8 +7,8 @@ use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use crate::api::etcdserverpb::{
-    AlarmResponse, CompactionResponse, DefragmentResponse, DeleteRangeResponse, HashKvResponse,
-    HashResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    AlarmResponse, CompactionResponse, DefragmentResponse, DeleteRangeResponse, DowngradeResponse,
+    HashKvResponse, HashResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
     LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberAddResponse, MemberListResponse,
     MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse,
     PutResponse, ResponseHeader, StatusResponse, TxnResponse,
@@ -57,6 +57,8 @@ pub enum Response {
     MemberPromote(MemberPromoteResponse),
     /// Another member leads.
     MoveLeader(MoveLeaderResponse),
+    /// The version of the cluster, which may or will be lower.
+    Downgrade(DowngradeResponse),
     /// The alarms concerned.
     Alarm(AlarmResponse),
     /// How this member is.
@@ -111,6 +113,7 @@ impl Response {
             Self::MemberRemove(response) => &mut response.header,
             Self::MemberUpdate(response) => &mut response.header,
             Self::MemberPromote(response) => &mut response.header,
+            Self::Downgrade(response) => &mut response.header,
             Self::Alarm(response) => &mut response.header,
             Self::Status(answer) => &mut answer.response.header,
             Self::Hash(response) => &mut response.header,
@@ -167,6 +170,7 @@ impl Response {
             Self::MemberUpdate(response) => response,
             Self::MemberPromote(response) => response,
             Self::MoveLeader(response) => response,
+            Self::Downgrade(response) => response,
             Self::Alarm(response) => response,
             Self::Status(answer) => &answer.response,
             Self::Defragment(response) => response,

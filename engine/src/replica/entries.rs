@@ -136,6 +136,10 @@ impl Replica {
                 if let Some(assignment) = assignment {
                     self.assign_token(index, &assignment, &mut applied);
                 }
+                self.tally.note(&applied);
+                if let CommandKind::LeaseExpire { leases } = kind {
+                    self.tally.note_expired(leases, &applied);
+                }
                 Ok(Some((stamp, kind, applied)))
             }
             EntryKind::Membership => {

@@ -1,12 +1,13 @@
 //! What a member answers from what it knows, without the log.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 
 use crate::api::etcdserverpb::alarm_request::AlarmAction;
 use crate::api::etcdserverpb::{
-    AlarmRequest, DefragmentResponse, HashKvResponse, HashResponse, LeaseLeasesResponse,
-    LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MemberListResponse,
-    StatusResponse,
+    AlarmRequest, DefragmentResponse, DowngradeInfo, HashKvResponse, HashResponse,
+    LeaseLeasesResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    MemberListResponse, StatusResponse,
 };
 use crate::api::response::StatusAnswer;
 use crate::api::{Error, Request, Response};
@@ -18,7 +19,7 @@ use crate::raft::{Index, RoleName, Term};
 use crate::snapshot::etcd::{EtcdSnapshot, EtcdState};
 use crate::state_machine::AlarmKind;
 
-use super::Replica;
+use super::{Replica, Tally};
 
 /// What the size of the store is rounded to.
 const BLOCK_BYTES: u64 = 4096;
@@ -50,6 +51,8 @@ pub struct ReplicaStatus {
     pub compacted: i64,
     /// Memory of the store, roughly, in bytes.
     pub bytes: u64,
+    /// What was done.
+    pub tally: Tally,
 }
 
 impl Replica {
@@ -68,6 +71,7 @@ impl Replica {
             revision: self.state.store.revision(),
             compacted: self.state.store.compacted(),
             bytes: self.state.store.bytes(),
+            tally: self.tally,
         }
     }
 
@@ -195,7 +199,11 @@ impl Replica {
         let to_message = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let alarm = |(kind, member): (AlarmKind, MemberId)| {
             let name = kind.to_message().as_str_name();
-            alloc::format!("memberID:{} alarm:{name} ", member.0)
+            // As protobuf prints a message: without zeros.
+            match member.0 {
+                0 => alloc::format!("alarm:{name}"),
+                member => alloc::format!("memberID:{member} alarm:{name}"),
+            }
         };
         let no_leader = (!status.leader.is_some()).then(|| Error::NoLeader.message().into());
         StatusResponse {
@@ -208,7 +216,11 @@ impl Replica {
             raft_applied_index: status.applied.0,
             errors: no_leader.into_iter().chain(self.state.alarms.iter().map(alarm)).collect(),
             is_learner: self.state.cluster.membership().is_learner(self.config.id),
-            storage_version: storage_version(&self.config.version),
+            storage_version: whole_version(self.state.cluster.version()),
+            downgrade_info: Some(DowngradeInfo {
+                enabled: !self.state.cluster.downgrade().is_empty(),
+                target_version: whole_version(self.state.cluster.downgrade()),
+            }),
             db_size_quota: self
                 .config
                 .limits
@@ -286,10 +298,7 @@ pub(super) fn activate(kind: AlarmKind, member: MemberId) -> AlarmRequest {
     }
 }
 
-/// The version without its last part, as etcd shows the version of its storage: `3.7.1` gives `3.7.0`.
-fn storage_version(version: &str) -> alloc::string::String {
-    match version.rsplit_once('.') {
-        Some((minor, _)) => alloc::format!("{minor}.0"),
-        None => version.into(),
-    }
+/// A version `X.Y` as etcd shows it where a patch level belongs: `X.Y.0`; nothing for nothing.
+fn whole_version(minor: &str) -> String {
+    if minor.is_empty() { String::new() } else { alloc::format!("{minor}.0") }
 }

@@ -243,17 +243,10 @@ impl Replica {
         self.members.published.map(|at| at + PUBLISH_RETRY)
     }
 
-    /// The version that all have who were ever started, once most have said theirs: clients ask for it first, so one
-    /// that is missing must not keep the others back.
+    /// Lets the cluster have the version that its members ask for.
     fn agree_on_version(&mut self) {
-        let versions = || self.state.cluster.records().map(|record| minor_version(&record.version));
-        let (said, all) = (versions().flatten().count(), versions().count());
-        let lowest = versions().flatten().min().filter(|_| said > all / 2);
-        let Some((major, minor)) = lowest else { return };
-        let version = alloc::format!("{major}.{minor}");
-        if version != self.state.cluster.version() {
-            let command = Command::Members(Change::Version(version));
-            self.propose(&command, Author::Nobody, Waiter::Nobody);
+        if let Some(change) = self.state.cluster.next_version() {
+            self.propose(&Command::Members(change), Author::Nobody, Waiter::Nobody);
         }
     }
 
@@ -391,11 +384,4 @@ fn set_members(response: &mut Response, members: &[crate::api::etcdserverpb::Mem
     } else if let Response::MemberPromote(response) = response {
         response.members = members.to_vec();
     }
-}
-
-/// `X.Y` of a version `X.Y.Z`.
-fn minor_version(version: &str) -> Option<(u64, u64)> {
-    let mut parts = version.split('.');
-    let mut number = || parts.next()?.parse().ok();
-    Some((number()?, number()?))
 }

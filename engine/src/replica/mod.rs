@@ -71,6 +71,7 @@ mod reads;
 mod requests;
 mod sender;
 mod snapshotter;
+mod tally;
 mod trust;
 mod vouch;
 
@@ -89,6 +90,7 @@ use trust::Trust;
 use vouch::Vouchers;
 
 pub use maintenance::ReplicaStatus;
+pub use tally::{TTL_BOUNDS, Tally};
 
 /// One member of a cluster. See the crate's contract for how to drive it.
 #[derive(Debug)]
@@ -123,6 +125,8 @@ pub struct Replica {
     sender: Sender,
     installer: Installer,
     digests: Digests,
+    /// What was done, for those who watch.
+    tally: Tally,
     /// When the digest is told next, while this member leads others.
     next_digest: Time,
     /// While this member leads and is to compact of itself.
@@ -261,6 +265,7 @@ impl Replica {
             sender: Sender::default(),
             installer: Installer::default(),
             digests: Digests::default(),
+            tally: Tally::default(),
             next_digest: now,
             auto_compactor: None,
             compactor: Compactor::default(),
@@ -604,7 +609,12 @@ impl Replica {
         self.tokens.take_changed();
         self.outputs.push_back(Output::Publish(publication));
         if has_new_version {
-            self.event(Event::ClusterVersion(String::from(&*self.cluster_version)));
+            let version = String::from(&*self.cluster_version);
+            let is_downgrade = version == self.state.cluster.downgrade();
+            self.event(Event::ClusterVersion(version.clone()));
+            if is_downgrade {
+                self.event(Event::ReadyToDowngrade(version));
+            }
         }
     }
 

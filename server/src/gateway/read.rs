@@ -25,9 +25,14 @@ use super::descriptor::{Field, Kind, Message};
 /// # Errors
 /// If it is no JSON, or what it says of a field is no value of it. The text is for people.
 pub(super) fn read(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, String> {
-    let mut json = serde_json::Deserializer::from_slice(json);
-    let read = Whole(message).deserialize(&mut json);
-    read.map_err(|error| format!("proto: {error}"))
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let read = Whole(message).deserialize(&mut reader);
+    let read = read.map_err(|error| format!("proto: {error}"))?;
+    // What is discarded was not looked at.
+    if core::str::from_utf8(&json[..reader.into_iter::<IgnoredAny>().byte_offset()]).is_err() {
+        return Err("proto: syntax error: invalid UTF-8 in string".to_owned());
+    }
+    Ok(read)
 }
 
 /// Reads a message.
@@ -236,7 +241,11 @@ impl<'de> Visitor<'de> for Value<'_> {
                 }
                 Ok(())
             }
-            Kind::Int64 | Kind::Uint64 | Kind::Uint32 => self.number(text).ok_or(refused),
+            // In quotes, a number is written as without.
+            Kind::Int64 | Kind::Uint64 | Kind::Uint32 => match whole_number(text) {
+                Some(number) => self.number(&number).ok_or(refused),
+                None => Err(refused),
+            },
             Kind::Bool | Kind::Message(_) => Err(refused),
         }
     }
@@ -248,6 +257,19 @@ impl<'de> Visitor<'de> for Value<'_> {
         let bytes = Whole(message).visit_map(map)?;
         self.delimited(&bytes);
         Ok(())
+    }
+}
+
+/// The digits of a whole number in JSON, without its exponent.
+fn whole_number(text: &str) -> Option<String> {
+    if text.contains(|c: char| c.is_ascii_whitespace()) {
+        return None;
+    }
+    let number: serde_json::Number = serde_json::from_str(text).ok()?;
+    match (number.as_u64(), number.as_i64()) {
+        (None, None) => number.as_f64().map(|number| number.to_string()),
+        (Some(number), _) => Some(number.to_string()),
+        (None, Some(number)) => Some(number.to_string()),
     }
 }
 
@@ -300,6 +322,8 @@ mod tests {
             (r#"{"key":"Zm9v","limit":9223372036854775807}"#, with(|range| range.limit = i64::MAX)),
             (r#"{"key":"Zm9v","keys_only":true}"#, with(|range| range.keys_only = true)),
             (r#"{"key":"Zm9v","keysOnly":true}"#, with(|range| range.keys_only = true)),
+            (r#"{"key":"Zm9v","limit":"1e2"}"#, with(|range| range.limit = 100)),
+            (r#"{"key":"Zm9v","limit":"5.0"}"#, with(|range| range.limit = 5)),
             (r#"{"key":"Zm9v","sort_order":"DESCEND"}"#, with(|range| range.sort_order = 2)),
             (r#"{"key":"Zm9v","sortOrder":2}"#, with(|range| range.sort_order = 2)),
             (r#"{"key":"Zm9v","sort_order":77}"#, with(|range| range.sort_order = 77)),
@@ -325,6 +349,8 @@ mod tests {
             (r#"{"key":1}"#, "invalid value: integer `1`, expected a value for bytes field key"),
             (r#"{"key":"!!!"}"#, r#"invalid value: string "!!!", expected a value for bytes"#),
             (r#"{"key":"Zm9v","limit":"x"}"#, "expected a value for int64 field limit"),
+            (r#"{"key":"Zm9v","limit":" 5"}"#, "expected a value for int64 field limit"),
+            (r#"{"key":"Zm9v","limit":"+5"}"#, "expected a value for int64 field limit"),
             (r#"{"key":"Zm9v","limit":1.5}"#, "expected a value for int64 field limit"),
             (r#"{"key":"Zm9v","limit":1e300}"#, "expected a value for int64 field limit"),
             (r#"{"key":"Zm9v","limit":1e999}"#, "number out of range"),
@@ -339,6 +365,13 @@ mod tests {
             let error = range(json).unwrap_err();
             assert!(error.contains(why), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_discarded_must_be_text_as_well() {
+        let error = read(of("etcdserverpb.KV/Range"), b"{\"nobody\":\"\xff\"}").unwrap_err();
+        assert!(error.contains("invalid UTF-8"), "{error}");
+        read(of("etcdserverpb.KV/Range"), b"{} \xff").expect("what follows is not read");
     }
 
     #[test]

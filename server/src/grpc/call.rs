@@ -17,7 +17,7 @@ use http::HeaderMap;
 use super::method::{Kind, Method};
 use super::status::Status;
 use super::unary::{self, Asked};
-use super::{counted, frame, keep_alive, parts, watch};
+use super::{counted, frame, health, keep_alive, parts, watch};
 use crate::auth::calls::Account;
 use crate::context::Context as Server;
 use crate::recipes::{self, Recipe};
@@ -129,6 +129,8 @@ pub(crate) async fn serve<R: Runtime>(
         return watch::serve(respond.begin()?, questions, server).await;
     } else if method == Method::LeaseKeepAlive {
         return keep_alive::serve(respond.begin()?, questions, server).await;
+    } else if method == Method::HealthWatch {
+        return health::watch(respond, questions, server).await;
     } else if method == Method::Observe {
         return match questions.only().await.and_then(unary::decode) {
             Ok(request) => recipes::observe(server, request, deadline, respond.begin()?).await,
@@ -204,6 +206,10 @@ pub(crate) fn admit<R: Runtime>(
     common_name: Option<&Arc<str>>,
 ) -> Result<(Credential, bool), Status> {
     let handle = server.handle();
+    let version =
+        metadata.get("client-api-version").map_or(b"unknown".as_slice(), |v| v.as_bytes());
+    let version = core::str::from_utf8(version).map_err(|_| Error::InvalidClientApiVersion)?;
+    server.metrics().asked_by(method, version);
     if handle.is_learner() && !may_ask_learner(method) {
         return Err(Error::NotSupportedForLearner.into());
     }

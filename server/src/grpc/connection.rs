@@ -33,8 +33,8 @@ use cairn_io::runtime::{Connection as Io, Runtime};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use h2::server::{Connection as H2, SendResponse};
 use h2::{Ping, PingPong, RecvStream};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use slab::Slab;
 
 use super::call::{self, Answers as _, Questions, Respond as _};
@@ -214,6 +214,13 @@ impl<R: Runtime> Connection<R> {
             R::spawn(plain::serve(self.server.clone(), door, head, body, responding));
             return;
         }
+        if let Some((code, status)) = misdirected(&head) {
+            let mut response = status.response();
+            *response.status_mut() = code;
+            // A client that went away is not told.
+            drop(respond.send_response(response, true));
+            return;
+        }
         let (method, credential, needs_leader) = match self.admit(&head) {
             Ok(admitted) => admitted,
             Err(status) => return refuse(&mut respond, &status),
@@ -238,9 +245,6 @@ impl<R: Runtime> Connection<R> {
 
     /// Whether a request is one that this server takes; what its client has shown, and whether it wants a leader.
     fn admit(&self, head: &Parts) -> Result<(Method, Credential, bool), Status> {
-        if !is_grpc(head) {
-            return Err(Status::new(Code::Unknown, "malformed header: missing HTTP content-type"));
-        }
         let path = head.uri.path();
         let method = Method::of_path(path).ok_or_else(|| Status::unimplemented(path))?;
         let name = self.door.common_name.as_ref();
@@ -318,7 +322,24 @@ impl<R: Runtime> Connection<R> {
 
 fn is_grpc(head: &Parts) -> bool {
     let kind = head.headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// How a request is refused that is no call at all, in the words of grpc-go.
+fn misdirected(head: &Parts) -> Option<(StatusCode, Status)> {
+    if !is_grpc(head) {
+        let kind = head.headers.get(http::header::CONTENT_TYPE);
+        let kind = kind.map_or("", |kind| kind.to_str().unwrap_or_default());
+        let text = format!("invalid gRPC request content-type {kind:?}");
+        let status = Status::new(Code::InvalidArgument, text);
+        return Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, status));
+    }
+    (head.method != http::Method::POST).then(|| {
+        let method = head.method.as_str();
+        let text = format!("Received a HEADERS frame with :method {method:?} which should be POST");
+        (StatusCode::METHOD_NOT_ALLOWED, Status::new(Code::Internal, text))
+    })
 }
 
 /// Pings a client now and then; ends when it does not answer in time.

@@ -10,6 +10,7 @@
 //! | unary.rs | one question, one answer |
 //! | watch.rs | Watch |
 //! | `keep_alive.rs` | LeaseKeepAlive |
+//! | health.rs | gRPC's own Health |
 //! | parts.rs | `RangeStream` and Snapshot: one question, an answer in parts |
 //! | counted.rs | no call: counts what passes |
 //! | plain.rs | requests that are no gRPC |
@@ -23,6 +24,7 @@ pub mod timeout;
 pub mod unary;
 
 mod counted;
+mod health;
 mod keep_alive;
 mod outflow;
 mod parts;

@@ -3,16 +3,15 @@
 use bytes::Bytes;
 use cairn_engine::MemberId;
 use cairn_engine::api::check;
+use cairn_engine::api::etcdserverpb::downgrade_request::DowngradeAction;
 use cairn_engine::api::etcdserverpb::{
     AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleGetRequest, AuthRoleListRequest,
     AuthStatusRequest, AuthUserGetRequest, AuthUserListRequest, CompactionRequest,
-    DefragmentRequest, DeleteRangeRequest, HashKvRequest, HashRequest, LeaseGrantRequest,
-    LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest,
-    MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest,
-    MoveLeaderRequest, PutRequest, RangeRequest, SnapshotRequest, StatusRequest, TxnRequest,
-};
-use cairn_engine::api::health::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    DefragmentRequest, DeleteRangeRequest, DowngradeRequest, HashKvRequest, HashRequest,
+    LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
+    MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MemberUpdateRequest, MoveLeaderRequest, PutRequest, RangeRequest, SnapshotRequest,
+    StatusRequest, TxnRequest,
 };
 use cairn_engine::api::{Code, Error, Request};
 use cairn_engine::auth::{Change, Query};
@@ -20,9 +19,9 @@ use cairn_engine::cluster::Wish;
 use cairn_io::clock;
 use prost::Message;
 
-use super::frame;
 use super::method::Method;
 use super::status::Status;
+use super::{frame, health};
 use crate::config::url::Url;
 use crate::identity::{added_member_id, texts};
 
@@ -72,12 +71,10 @@ pub fn read(method: Method, message: Bytes, limits: Limits) -> Result<Asked, Sta
         }
         Method::Compact => {
             let request: CompactionRequest = decode(message)?;
-            check::check_compaction(&request)?;
             Request::Compact(request)
         }
         Method::LeaseGrant => {
             let mut request: LeaseGrantRequest = decode(message)?;
-            check::check_lease_grant(&request)?;
             if request.id == 0 {
                 request.id = random_lease_id();
             }
@@ -107,12 +104,11 @@ pub fn read(method: Method, message: Bytes, limits: Limits) -> Result<Asked, Sta
         Method::MemberList => Request::MemberList(decode::<MemberListRequest>(message)?),
         Method::MoveLeader => {
             let MoveLeaderRequest { target_id } = decode(message)?;
-            // To the engine it is "anybody".
-            if target_id == MemberId::NONE.0 {
-                return Err(Error::BadLeaderTransferee.into());
-            }
-            Request::MoveLeader(MemberId(target_id))
+            // To the engine, zero is anybody; to clients, it is nobody, as the highest number is to both.
+            let target = if target_id == MemberId::NONE.0 { u64::MAX } else { target_id };
+            Request::MoveLeader(MemberId(target))
         }
+        Method::Downgrade => downgrade(decode(message)?)?,
         Method::Alarm => Request::Alarm(decode::<AlarmRequest>(message)?),
         Method::Status => {
             decode::<StatusRequest>(message)?;
@@ -158,18 +154,12 @@ pub fn read(method: Method, message: Bytes, limits: Limits) -> Result<Asked, Sta
             Request::AuthQuery(Query::Roles)
         }
         Method::RoleDelete => Request::Auth(Change::RoleDelete(decode(message)?)),
-        Method::RoleGrantPermission => {
-            Request::Auth(Change::RoleGrantPermission(decode(message)?))
-        }
+        Method::RoleGrantPermission => Request::Auth(Change::RoleGrantPermission(decode(message)?)),
         Method::RoleRevokePermission => {
             Request::Auth(Change::RoleRevokePermission(decode(message)?))
         }
         Method::HealthCheck => {
-            let request: HealthCheckRequest = decode(message)?;
-            if !request.service.is_empty() {
-                return Err(Status::new(Code::NotFound, "unknown service"));
-            }
-            return Ok(answer(&HealthCheckResponse { status: ServingStatus::Serving.into() }));
+            return Ok(answer(&health::check(&decode(message)?)?));
         }
         // Served by tasks of their own.
         Method::RangeStream
@@ -186,9 +176,7 @@ pub fn read(method: Method, message: Bytes, limits: Limits) -> Result<Asked, Sta
         | Method::HealthWatch
         | Method::Authenticate
         | Method::UserAdd
-        | Method::UserChangePassword
-        // Not served yet: docs/compat.md says so.
-        | Method::Downgrade => return Err(Status::unserved(method)),
+        | Method::UserChangePassword => return Err(Status::unserved(method)),
     };
     Ok(Asked::Engine(request))
 }
@@ -218,6 +206,17 @@ fn add_member(request: MemberAddRequest) -> Result<Wish, Status> {
     let now_s = i64::try_from(clock::wall_ns() / 1_000_000_000).expect("three centuries");
     let id = added_member_id(&peer_urls, now_s);
     Ok(Wish::Add { id, peer_urls, learner: request.is_learner })
+}
+
+/// Whether the cluster may be downgraded, or that it is to be, or not any more.
+fn downgrade(request: DowngradeRequest) -> Result<Request, Status> {
+    let wish = match DowngradeAction::try_from(request.action) {
+        Ok(DowngradeAction::Validate) => Wish::MayDowngrade(request.version),
+        Ok(DowngradeAction::Enable) => Wish::Downgrade(request.version),
+        Ok(DowngradeAction::Cancel) => Wish::StayUp,
+        Err(_) => return Err(Error::UnknownMethod.into()),
+    };
+    Ok(Request::Members(wish))
 }
 
 /// Where peers are to reach a member, sorted.

@@ -15,6 +15,7 @@ use super::call::{Answers, Gone, Questions};
 use super::status::Status;
 use super::{frame, unary};
 use crate::context::Context;
+use crate::metrics::Watching;
 
 /// What happened on a watch stream.
 enum Happened {
@@ -33,6 +34,7 @@ pub(super) async fn serve<R: Runtime>(
 ) -> Result<Code, Gone> {
     let handle = server.handle();
     let stream = handle.watch();
+    let mut watching = server.metrics().watching();
     let mut asks = true;
     let mut cut = pin!(server.cut());
     loop {
@@ -43,7 +45,9 @@ pub(super) async fn serve<R: Runtime>(
             },
             Happened::Asked(Ok(None)) => asks = false,
             Happened::Asked(Err(status)) => return sending.finish(&status),
-            Happened::Owed(response) => send(&mut sending, &stream, handle, response).await?,
+            Happened::Owed(response) => {
+                send(&mut sending, &stream, handle, &mut watching, response).await?;
+            }
             Happened::Cut(why) => return sending.finish(&Status::from(why)),
             Happened::Gone => return sending.finish(&Status::from(Error::WatchCanceled)),
         }
@@ -79,12 +83,14 @@ async fn send(
     sending: &mut impl Answers,
     stream: &WatchStream,
     handle: &Handle,
+    watching: &mut Watching<'_>,
     first: watch::Response,
 ) -> Result<(), Gone> {
     let mut data = Vec::new();
     let mut credit = 0;
     let mut next = Some(first);
     while let Some(response) = next {
+        watching.tell(&response);
         credit += response.encoded_len();
         frame::append(&mut data, |out| response.encode(handle.header(), out));
         next = if data.len() < GATHER_BYTES { stream.try_receive() } else { None };

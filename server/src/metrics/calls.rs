@@ -20,6 +20,8 @@ pub(super) struct Calls {
     sent_bytes: IntCounter,
     proposals_failed: IntCounter,
     reads_failed: IntCounter,
+    /// By kind and the version that a client says it speaks.
+    asked_by: IntCounterVec,
     promoted: IntCounter,
     not_promoted: IntCounterVec,
 }
@@ -89,6 +91,11 @@ impl Calls {
                 "etcd_server_read_indexes_failed_total",
                 "Reads of clients that failed for the same reasons.",
             ),
+            asked_by: made.vector(
+                "etcd_server_client_requests_total",
+                "Calls by the version that clients say they speak.",
+                &["type", "client_api_version"],
+            ),
             promoted: made.counter(
                 "etcd_server_learner_promote_successes",
                 "Learners that were promoted by this member.",
@@ -103,6 +110,16 @@ impl Calls {
 
     pub(super) fn started(&self, method: Method) {
         self.methods[method.place()].started.inc();
+    }
+
+    pub(super) fn asked_by(&self, method: Method, version: &str) {
+        let kind = if method.row().kind == Kind::Unary { "unary" } else { "stream" };
+        // Each other label is a line for ever, so only what is a version of this API becomes one.
+        let minor = version.strip_prefix("3.").unwrap_or_default();
+        let is_version =
+            matches!(minor.len(), 1 | 2) && minor.bytes().all(|byte| byte.is_ascii_digit());
+        let version = if is_version { version } else { "unknown" };
+        self.asked_by.with_label_values(&[kind, version]).inc();
     }
 
     pub(super) fn received(&self, method: Method, bytes: usize) {

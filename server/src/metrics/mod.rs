@@ -6,14 +6,18 @@
 //! docs/compat.md has a row for each of etcd's metrics. Names of our own begin with `cairn_`.
 
 mod calls;
+mod empty;
 mod health;
 pub(crate) mod peers;
+mod watches;
+mod work;
 
 use core::time::Duration;
 use std::sync::Arc;
 
 use cairn_engine::MemberId;
 use cairn_engine::api::Code;
+use cairn_engine::replica::Tally;
 use cairn_io::driver::PeerCounters as LinkCounters;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -24,6 +28,9 @@ use prometheus::{
 use self::calls::Calls;
 use self::health::Checks;
 use self::peers::PeerMetrics;
+use self::watches::Watches;
+pub(crate) use self::watches::Watching;
+use self::work::{Work, WorkCollector};
 use crate::config::MetricsLevel;
 use crate::config::gates::FeatureGates;
 use crate::grpc::method::Method;
@@ -34,6 +41,8 @@ pub struct Metrics {
     registry: Registry,
     calls: Calls,
     checks: Checks,
+    work: Arc<Work>,
+    watches: Watches,
     /// Whether a leader is known.
     pub has_leader: IntGauge,
     /// Whether this member leads.
@@ -58,8 +67,9 @@ pub struct Metrics {
     pub auth_revision: IntGauge,
     /// Keys.
     pub keys: IntGauge,
-    /// Durable writes to the log.
+    /// Durable writes to the log, under both names that etcd has for the halves of one.
     pub wal_fsync: Histogram,
+    wal_write: Histogram,
     /// Bytes written to the log; a gauge, as in etcd.
     pub wal_bytes: IntGauge,
     /// The version that all members have at least.
@@ -125,25 +135,6 @@ impl PeerCounters {
     }
 }
 
-/// What dashboards and alerts ask for and nothing here can count: it is there, so that no panel says "no data" and no
-/// rule fails.
-const WITHOUT_SOURCE: [(&str, &str); 2] = [
-    ("etcd_server_slow_apply_total", "Always 0: applying waits for nothing."),
-    ("etcd_server_slow_read_indexes_total", "Always 0: reads are asked again without being slow."),
-];
-const WITHOUT_SOURCE_TIMES: [(&str, &str, (f64, usize)); 2] = [
-    (
-        "etcd_disk_backend_commit_duration_seconds",
-        "Always empty: what is committed is in the log, see etcd_disk_wal_fsync_duration_seconds.",
-        (0.001, 14),
-    ),
-    (
-        "etcd_disk_backend_defrag_duration_seconds",
-        "Always empty: there is nothing to defragment.",
-        (0.1, 13),
-    ),
-];
-
 /// Facts that do not change while the server runs.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -178,6 +169,7 @@ impl Metrics {
             "server_version",
             &facts.version,
         );
+        made.fact("etcd_server_go_version", "There is no Go.", "server_go_version", "none");
         made.fact("etcd_server_id", "The member's id in hexadecimal.", "server_id", &facts.member);
         made.fact("cairn_runtime", "Which runtime drives the cores.", "runtime", &facts.runtime);
         made.fact(
@@ -194,20 +186,16 @@ impl Metrics {
         for (name, stage, is_on) in facts.features.shown() {
             features.with_label_values(&[name, stage]).set(i64::from(is_on));
         }
-        for (name, help, buckets) in WITHOUT_SOURCE_TIMES {
-            made.histogram(name, help, buckets);
-        }
-        for (name, help) in WITHOUT_SOURCE {
-            made.counter(name, help);
-        }
-        made.gauge(
-            "etcd_server_snapshot_apply_in_progress_total",
-            "Always 0: a snapshot of the leader's replaces the state at once.",
-        );
+        empty::register(&made);
+        let work = Arc::new(Work::default());
+        let collector = Box::new(WorkCollector::new(Arc::clone(&work)));
+        registry.register(collector).expect("names of its own");
         made.gauge("etcd_server_quota_backend_bytes", "The quota in bytes.").set(facts.quota_bytes);
         Self {
             calls: Calls::new(&made, facts.level),
             checks: Checks::new(&made),
+            work,
+            watches: Watches::new(&made),
             has_leader: made.gauge("etcd_server_has_leader", "Whether a leader is known."),
             is_leader: made.gauge("etcd_server_is_leader", "Whether this member leads."),
             is_learner: made.gauge("etcd_server_is_learner", "Whether this member only learns."),
@@ -238,6 +226,11 @@ impl Metrics {
                 "How long a durable write to the log takes.",
                 (0.001, 14),
             ),
+            wal_write: made.histogram(
+                "etcd_disk_wal_write_duration_seconds",
+                "The same: to write and to sync are one.",
+                (0.001, 14),
+            ),
             wal_bytes: made.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log."),
             cluster_version: made.gauges(
                 "etcd_cluster_version",
@@ -260,11 +253,15 @@ impl Metrics {
                 made.gauge("os_fd_used", "Descriptors in use."),
                 made.gauge("os_fd_limit", "Descriptors that may be."),
             ],
-            scrapes: made.counters(
+            scrapes: {
+                let name = "promhttp_metric_handler_requests_in_flight";
+                made.gauge(name, "Scrapes under way: this one.").set(1);
+                made.counters(
                 "promhttp_metric_handler_requests_total",
                 "Times that metrics were asked for.",
                 "code",
-            ),
+            )
+            },
             health_success: made
                 .counter("etcd_server_health_success", "Health checks that succeeded."),
             health_failures: made
@@ -298,6 +295,24 @@ impl Metrics {
     /// Counts a call that ended after so long.
     pub fn handled(&self, method: Method, code: Code, took: Duration) {
         self.calls.handled(method, code, took);
+        if matches!(method, Method::Range | Method::RangeStream) && code == Code::Ok {
+            self.work.count_range();
+        }
+    }
+
+    /// Counts a call by the version that its client says it speaks.
+    pub fn asked_by(&self, method: Method, version: &str) {
+        self.calls.asked_by(method, version);
+    }
+
+    /// Takes what the engine has counted.
+    pub fn set_tally(&self, tally: Tally) {
+        self.work.set(tally);
+    }
+
+    /// Counts a stream of watches while it lasts.
+    pub(crate) fn watching(&self) -> Watching<'_> {
+        self.watches.begin()
     }
 
     /// Counts a learner that was not promoted.
@@ -313,6 +328,7 @@ impl Metrics {
     /// Notes a durable write to the log.
     pub fn log_written(&self, bytes: u64, took: Duration) {
         self.wal_fsync.observe(took.as_secs_f64());
+        self.wal_write.observe(took.as_secs_f64());
         self.wal_bytes.add(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 

@@ -224,6 +224,6 @@ fn seconds(nanoseconds: u64) -> f64 {
     clippy::cast_precision_loss,
     reason = "Prometheus counts in floats, exactly up to 2^53"
 )]
-fn to_float(number: u64) -> f64 {
+pub(super) fn to_float(number: u64) -> f64 {
     number as f64
 }

@@ -1,6 +1,7 @@
-//! What operators ask: status, members, alarms, hashes, snapshots; and what this version does not serve.
+//! What operators ask: status, members, alarms, hashes, snapshots.
 
 use cairn_engine::api::etcdserverpb::alarm_request::AlarmAction;
+use cairn_engine::api::etcdserverpb::downgrade_request::DowngradeAction;
 use cairn_engine::api::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmType, AuthStatusRequest, AuthenticateRequest,
     CompactionRequest, DefragmentRequest, DowngradeRequest, HashKvRequest, HashRequest,
@@ -29,7 +30,8 @@ on_both_runtimes! {
     hashes_agree_after_a_restart,
     a_snapshot_carries_its_checksum,
     health_is_served_over_grpc_too,
-    what_is_not_served_says_so,
+    a_cluster_is_downgraded_and_thinks_better_of_it,
+    without_users_nobody_logs_in,
     calls_that_want_a_leader_have_one,
 }
 
@@ -107,7 +109,7 @@ async fn a_full_store_refuses_to_grow(member: &mut Member) {
     let mut leases = LeaseClient::new(member.channel());
     assert_eq!(refusal(leases.lease_grant(grant).await), no_space);
     let status = client.status(StatusRequest {}).await.unwrap().into_inner();
-    assert_eq!(status.errors, [format!("memberID:{} alarm:NOSPACE ", status.leader)]);
+    assert_eq!(status.errors, [format!("memberID:{} alarm:NOSPACE", status.leader)]);
     // Reading goes on, and so does everything that makes space.
     kv.range(everything()).await.unwrap();
     kv.delete_range(delete("\0", "\0")).await.unwrap();
@@ -196,9 +198,66 @@ async fn health_is_served_over_grpc_too(member: &mut Member) {
     assert_eq!(answer.status(), ServingStatus::Serving);
     let request = HealthCheckRequest { service: "nobody".to_owned() };
     assert_eq!(refusal(client.check(request).await), with(Code::NotFound, "unknown service"));
+    for (service, expected) in
+        [("", ServingStatus::Serving), ("nobody", ServingStatus::ServiceUnknown)]
+    {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let mut watch = client.watch(request).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), expected);
+    }
 }
 
-async fn what_is_not_served_says_so(member: &mut Member) {
+async fn a_cluster_is_downgraded_and_thinks_better_of_it(member: &mut Member) {
+    let mut client = maintenance(member);
+    let request = |action: DowngradeAction, version: &str| DowngradeRequest {
+        action: action.into(),
+        version: version.to_owned(),
+    };
+    for (action, version, refused) in [
+        (DowngradeAction::Validate, "3", "wrong downgrade target version format"),
+        (DowngradeAction::Enable, "3.6.x", "wrong downgrade target version format"),
+        (DowngradeAction::Validate, "3.7", "invalid downgrade target version"),
+        (DowngradeAction::Enable, "3.5.0", "invalid downgrade target version"),
+    ] {
+        assert_eq!(
+            refusal(client.downgrade(request(action, version)).await),
+            with(Code::InvalidArgument, &format!("etcdserver: {refused}")),
+            "{version}"
+        );
+    }
+    let unknown = DowngradeRequest { action: 7, version: "3.6".to_owned() };
+    assert_eq!(
+        refusal(client.downgrade(unknown).await),
+        with(Code::Unknown, "etcdserver: unknown method")
+    );
+    for action in [DowngradeAction::Cancel, DowngradeAction::Validate, DowngradeAction::Enable] {
+        let answer = client.downgrade(request(action, "3.6.0-rc.1")).await.unwrap().into_inner();
+        assert_eq!(answer.version, "3.7");
+    }
+    member.restart(&[]).await;
+    let mut client = maintenance(member);
+    let info = async |client: &mut MaintenanceClient<Channel>| {
+        let status = client.status(StatusRequest {}).await.unwrap().into_inner();
+        let info = status.downgrade_info.unwrap();
+        (info.enabled, info.target_version, status.storage_version)
+    };
+    let under_way = (true, "3.6.0".to_owned(), "3.6.0".to_owned());
+    assert_eq!(info(&mut client).await, under_way);
+    let again = client.downgrade(request(DowngradeAction::Enable, "3.5")).await;
+    assert_eq!(
+        refusal(again),
+        with(Code::FailedPrecondition, "etcdserver: cluster has a downgrade job in progress")
+    );
+    let answer = client.downgrade(request(DowngradeAction::Cancel, "")).await.unwrap();
+    assert_eq!(answer.into_inner().version, "3.6");
+    let none = (false, String::new(), "3.7.0".to_owned());
+    // The version follows in an entry of its own.
+    while info(&mut client).await != none {
+        assert!(!info(&mut client).await.0, "it was cancelled");
+    }
+}
+
+async fn without_users_nobody_logs_in(member: &mut Member) {
     let mut auth = AuthClient::new(member.channel());
     assert_eq!(
         refusal(auth.authenticate(AuthenticateRequest::default()).await),
@@ -206,14 +265,6 @@ async fn what_is_not_served_says_so(member: &mut Member) {
     );
     let status = auth.auth_status(AuthStatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.enabled, status.auth_revision), (false, 1));
-    let unimplemented = |name: &str, service: &str| {
-        let text = format!("unknown method {name} for service etcdserverpb.{service}");
-        with(Code::Unimplemented, &text)
-    };
-    assert_eq!(
-        refusal(maintenance(member).downgrade(DowngradeRequest::default()).await),
-        unimplemented("Downgrade", "Maintenance")
-    );
 }
 
 async fn calls_that_want_a_leader_have_one(member: &mut Member) {

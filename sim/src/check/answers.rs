@@ -433,6 +433,9 @@ impl Answers {
             (Wish::Update(id, urls), Change::Update(other, others)) => {
                 (id, urls) == (other, others)
             }
+            (Wish::Downgrade(to), Change::Downgrade(other)) => to == other,
+            (Wish::StayUp, Change::Downgrade(to)) => to.is_empty(),
+            (Wish::MayDowngrade(_), Change::Downgrade(_)) => true,
             _ => false,
         };
         let to = history.applied(asked.member);
@@ -500,6 +503,7 @@ fn answer_of(mut response: Response, asked: &Asked) -> Result<Answer, Violation>
         | Response::MemberRemove(_)
         | Response::MemberUpdate(_)
         | Response::MemberPromote(_)
+        | Response::Downgrade(_)
         | Response::MoveLeader(_)
         | Response::Status(_)
         | Response::Defragment(_)

@@ -202,6 +202,7 @@ impl Run {
             | Event::Published
             | Event::MemoryRegained
             | Event::ClusterVersion(_)
+            | Event::ReadyToDowngrade(_)
             | Event::SnapshotSending { .. }
             | Event::SnapshotSent { .. }
             | Event::DiskStalled => {}

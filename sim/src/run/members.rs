@@ -168,7 +168,15 @@ impl Run {
             && match wish_of(request) {
                 Some(Wish::Add { learner: false, .. }) => self.may_add_a_voter(),
                 Some(Wish::Remove(id)) => self.may_remove(*id),
-                Some(Wish::Add { .. } | Wish::Promote(_) | Wish::Update(..)) | None => true,
+                Some(
+                    Wish::Add { .. }
+                    | Wish::Promote(_)
+                    | Wish::Update(..)
+                    | Wish::MayDowngrade(_)
+                    | Wish::Downgrade(_)
+                    | Wish::StayUp,
+                )
+                | None => true,
             }
     }
 

@@ -119,6 +119,8 @@ impl Text {
             Change::Forget(id) => write!(self.out, "forget the promises of member {id}"),
             Change::Only(id) => write!(self.out, "forget all members but {id}"),
             Change::Version(version) => write!(self.out, "cluster version {version}"),
+            Change::Downgrade(version) if version.is_empty() => self.out.write_str("no downgrade"),
+            Change::Downgrade(version) => write!(self.out, "downgrade to {version}"),
         }
     }
 
