@@ -154,16 +154,16 @@ fn to_family(family: &Family, tally: &Tally) -> MetricFamily {
 
 /// The leases in the form of Prometheus: each bucket holds those below it, too.
 fn ttls(tally: &Tally) -> Histogram {
-    let (mut below, mut bound) = (0, 1.0);
+    let (mut below, mut bound) = (0, 1);
     let (_, bounded) = tally.lease_ttls.split_last().expect("a last one");
     let mut buckets = Vec::with_capacity(bounded.len());
     for count in bounded {
         below += count;
         let mut bucket = Bucket::default();
-        bucket.set_upper_bound(bound);
+        bucket.set_upper_bound(to_float(bound));
         bucket.set_cumulative_count(below);
         buckets.push(bucket);
-        bound *= 2.0;
+        bound *= 2;
     }
     let mut histogram = Histogram::default();
     histogram.set_sample_count(tally.lease_ttls.iter().sum());
