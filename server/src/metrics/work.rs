@@ -1,6 +1,7 @@
 //! What is done to keys and leases, as the engine counts it: read off its tally when somebody asks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
+#[expect(clippy::disallowed_types, reason = "a scrape on one core may meet one on another")]
 use std::sync::{Arc, Mutex};
 
 use cairn_engine::replica::Tally;
@@ -13,6 +14,7 @@ use super::peers::to_float;
 #[derive(Debug, Default)]
 pub(super) struct Work {
     /// Of the engine. Whoever collects on another core holds it, too, for as long as a copy takes.
+    #[expect(clippy::disallowed_types, reason = "a scrape on one core may meet one on another")]
     tally: Mutex<Tally>,
     /// Reads of clients, which the log never sees.
     ranges: AtomicU64,
