@@ -25,6 +25,7 @@
 
 pub mod accept;
 pub mod auth;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod context;
@@ -43,13 +44,14 @@ pub mod listeners;
 pub mod log;
 pub mod metrics;
 pub mod notices;
+mod peers;
+mod profile;
 mod recipes;
 pub mod serve;
+pub mod spans;
 pub mod tls;
 pub mod version;
 pub mod web;
-
-mod peers;
 
 #[cfg(test)]
 mod compat;

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use cairn_engine::api::etcdserverpb::{ResponseHeader, WatchRequest};
 use cairn_engine::api::{Error, Request, Response};
-use cairn_engine::auth::{Auth, Credential};
+use cairn_engine::auth::{Auth, Author, Credential, Token};
+use cairn_engine::cow::CowTree;
 use cairn_engine::raft::Term;
 use cairn_engine::state_machine::Alarms;
-use cairn_engine::{ClusterId, MemberId, RequestId, ShardInput, StreamId, watch};
+use cairn_engine::{ClusterId, MemberId, RequestId, ShardInput, StreamId, Time, watch};
 
 use super::peers::PeerAcceptor;
 
@@ -62,6 +63,7 @@ pub(super) struct Standing {
     pub(super) is_learner: bool,
     pub(super) cluster_version: Arc<str>,
     pub(super) auth: Arc<Auth>,
+    pub(super) tokens: CowTree<Token>,
 }
 
 /// Who waits for answers: places in a list, reused.
@@ -172,6 +174,16 @@ impl Handle {
     /// Users and roles, as this core knows them.
     pub fn auth(&self) -> Arc<Auth> {
         Arc::clone(&self.0.standing.borrow().auth)
+    }
+
+    /// The user that is known by a credential at `now`, by this core's clock; `None`: nobody is.
+    pub fn user(&self, credential: &Credential, now_ns: u64) -> Option<Arc<str>> {
+        let standing = self.0.standing.borrow();
+        let now = Time::from_nanos(now_ns);
+        match standing.auth.resolve(&standing.tokens, now, credential) {
+            Ok(Author::User(identity)) => Some(identity.name),
+            Ok(Author::Nobody | Author::Member) | Err(_) => None,
+        }
     }
 
     /// Takes connections that other members have dialed; `None` but on core 0, where members' listeners belong.

@@ -33,6 +33,11 @@ impl Objects {
         self.received.extend_from_slice(bytes);
     }
 
+    /// Bytes that were taken and are in no object yet.
+    pub(super) fn len(&self) -> usize {
+        self.received.len()
+    }
+
     /// The next whole object, if there is one.
     ///
     /// # Errors

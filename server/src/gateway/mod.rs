@@ -33,6 +33,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use self::exchange::{Asked, Begun, Shape, Unanswered};
+use crate::budget::Visitor;
 use crate::context::Context;
 use crate::grpc::call::{self, Questions as _};
 use crate::grpc::frame;
@@ -48,6 +49,7 @@ const BODY_LIMIT: Duration = Duration::from_secs(60);
 /// Answers what was sent to a path below `/v3/`.
 pub(crate) async fn answer<R: Runtime>(
     server: &Context<R>,
+    visitor: &Visitor,
     path: &str,
     head: &mut Parts,
     body: Incoming,
@@ -67,8 +69,8 @@ pub(crate) async fn answer<R: Runtime>(
     server.metrics().started(method);
     let began = R::now();
     // The name in a certificate is nobody's here, as in etcd.
-    let server = match call::admit(server, method, &metadata(&head.headers), None) {
-        Ok((credential, needs_leader)) => &server.for_call(credential, needs_leader),
+    let server = match call::admit(server, method, &metadata(&head.headers), (visitor, None)) {
+        Ok(admitted) => &server.for_call(admitted),
         Err(status) => {
             server.answered(method, began, status.code);
             return refusal::answer(&status);
@@ -76,7 +78,6 @@ pub(crate) async fn answer<R: Runtime>(
     };
     let deadline = exchange::deadline::<R>(limit);
     let shape = shape(method);
-    let bytes_max = server.limits().message_bytes_max;
     let patience = match shape.kind {
         Kind::BidiStream => deadline,
         Kind::Unary | Kind::ServerStream => {
@@ -84,7 +85,7 @@ pub(crate) async fn answer<R: Runtime>(
             deadline.min(limit).or(limit)
         }
     };
-    let asked = Asked::new(body, shape, bytes_max, exchange::alarm::<R>(patience));
+    let asked = Asked::new(server, body, shape, exchange::alarm::<R>(patience));
     if call::needs_task(method) {
         return begin(server.clone(), method, deadline, asked, work).await;
     }
