@@ -33,7 +33,7 @@ pub mod data;
 mod debug;
 pub mod discovery;
 pub mod flags;
-mod gateway;
+pub mod gateway;
 mod gateway_client;
 pub mod grpc;
 pub mod http1;

@@ -163,7 +163,7 @@ pub(crate) async fn answer<R: Runtime>(
                 http1::text(StatusCode::BAD_REQUEST, IGNORED_NAME)
             }
             Some(path) if door.serves_gateway && settings.gateway => {
-                gateway::answer(server, &door.visitor, &path, &mut head, body, work).await
+                gateway::answer((server, &door.visitor), &path, &mut head, body, work).await
             }
             _ => {
                 let _busy = work.begin();

@@ -78,7 +78,7 @@ impl Asked {
     }
 
     fn count(&mut self) -> Result<(), Status> {
-        let bytes = self.objects.len();
+        let bytes = self.objects.held_bytes();
         self.arriving.as_mut().map_or(Ok(()), |arriving| arriving.set(bytes))
     }
 
@@ -98,7 +98,7 @@ impl Asked {
 impl Questions for Asked {
     fn poll_next(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
-            if let Some(object) = self.objects.next()? {
+            if let Some(object) = self.objects.cut()? {
                 self.count()?;
                 return Poll::Ready(self.read(&object).map(Some));
             }

@@ -15,14 +15,15 @@
 //!
 //! Limits: no `WebSocket`.
 
-mod descriptor;
+pub mod descriptor;
+pub mod messages;
+pub mod read;
+pub mod schema;
+pub mod write;
+
 mod exchange;
-mod messages;
-mod read;
 mod refusal;
 mod routes;
-mod schema;
-mod write;
 
 use core::time::Duration;
 
@@ -48,8 +49,7 @@ const BODY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Answers what was sent to a path below `/v3/`.
 pub(crate) async fn answer<R: Runtime>(
-    server: &Context<R>,
-    visitor: &Visitor,
+    (server, visitor): (&Context<R>, &Visitor),
     path: &str,
     head: &mut Parts,
     body: Incoming,
@@ -228,7 +228,7 @@ mod tests {
             let (_, input, _) = schema::METHODS[random(schema::METHODS.len())];
             let mut objects = Objects::new(1 << 20);
             objects.push(&json);
-            while let Ok(Some(object)) = objects.next() {
+            while let Ok(Some(object)) = objects.cut() {
                 let Ok(message) = read::read(input, &object) else { continue };
                 was_read += 1;
                 let (mut printed, mut again) = (Vec::new(), Vec::new());

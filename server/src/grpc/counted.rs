@@ -18,9 +18,12 @@ pub(super) struct Counted<'a, S> {
     metrics: &'a Metrics,
     method: Method,
     /// Whose messages these are, and the time.
-    client: Option<(&'a Client, fn() -> u64)>,
+    client: Option<(&'a Client, Clock)>,
     side: S,
 }
+
+/// A runtime's clock.
+type Clock = fn() -> u64;
 
 /// Both sides of a call.
 pub(super) fn both<R: Runtime, Q: Questions, A: Respond>(
@@ -29,7 +32,7 @@ pub(super) fn both<R: Runtime, Q: Questions, A: Respond>(
     questions: Q,
     respond: A,
 ) -> (Counted<'_, Q>, Counted<'_, A>) {
-    let now: fn() -> u64 = R::now;
+    let now: Clock = R::now;
     let (metrics, client) = (server.metrics(), server.client().map(|client| (client, now)));
     let questions = Counted { metrics, method, client, side: questions };
     (questions, Counted { metrics, method, client, side: respond })

@@ -98,6 +98,7 @@ pub(super) fn profile(report: &Report) -> Profile {
     let cpu = kind("cpu", "nanoseconds", &mut tables);
     let period = SECOND_NS / i64::from(report.timing.frequency.max(1));
     let mut sample: Vec<Sample> = Vec::with_capacity(report.data.len());
+    #[expect(clippy::iter_over_hash_type, reason = "samples of a profile have no order")]
     for (frames, count) in &report.data {
         let count = i64::try_from(*count).unwrap_or(i64::MAX);
         sample.push(tables.sample(frames, [count, count.saturating_mul(period)]));

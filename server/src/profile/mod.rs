@@ -165,7 +165,7 @@ mod tests {
         let worker = worker.spawn(move || {
             let mut sum = 0_u64;
             while !is_over.load(Ordering::Relaxed) {
-                sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(7));
+                sum = core::hint::black_box(sum.wrapping_mul(31).wrapping_add(7));
             }
         });
         let compressed = take(Duration::from_millis(400), || false).unwrap();
