@@ -11,6 +11,7 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_engine::ConnectionId;
 use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_engine::auth::Credential;
 use cairn_engine::raft::RoleName;
@@ -293,12 +294,18 @@ impl<R: Runtime> Context<R> {
 
     /// Somebody who has come from an address; `None`: over a unix socket.
     pub(crate) fn visitor(&self, from: Option<IpAddr>) -> Visitor {
-        Visitor::new(Arc::clone(&self.inner.budgets), from)
+        Visitor::new(Arc::clone(&self.inner.budgets), from, self.handle.connection())
     }
 
     /// Whose budgets count; `None`: what is asked is the member's own affair.
     pub(crate) fn client(&self) -> Option<&Client> {
         self.called.as_deref().map(Called::client)
+    }
+
+    /// The connection that a call came on, to the engine.
+    pub(crate) fn connection(&self) -> ConnectionId {
+        let called = self.called.as_deref().map(Called::connection);
+        called.unwrap_or_else(|| self.handle.connection())
     }
 
     /// The server for a call that was admitted.

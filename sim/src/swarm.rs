@@ -299,6 +299,7 @@ fn limits(random: &mut Random, members: u64) -> Limits {
         appends_in_flight_max: size(random, 1, 64),
         watch_fragment_bytes: size(random, 200, 16 << 10),
         watch_credit_bytes: size(random, 100, 64 << 10),
+        watch_connection_credit_bytes: size(random, 100, 64 << 10),
         watch_progress_interval: Duration::from_millis(random.magnitude(100, 10_000)),
         token_ttl: Duration::from_secs(20),
     }

@@ -16,7 +16,9 @@ use cairn_engine::auth::{Auth, Author, Credential, Token};
 use cairn_engine::cow::CowTree;
 use cairn_engine::raft::Term;
 use cairn_engine::state_machine::Alarms;
-use cairn_engine::{ClusterId, MemberId, RequestId, ShardInput, StreamId, Time, watch};
+use cairn_engine::{
+    ClusterId, ConnectionId, MemberId, RequestId, ShardInput, StreamId, Time, watch,
+};
 
 use super::peers::PeerAcceptor;
 
@@ -46,6 +48,7 @@ struct Inner {
     waiting: RefCell<Waiting>,
     streams: RefCell<BTreeMap<StreamId, Rc<Mail>>>,
     last_stream: Cell<u64>,
+    last_connection: Cell<u64>,
     cluster: ClusterId,
     member: MemberId,
     standing: RefCell<Standing>,
@@ -90,6 +93,7 @@ impl Handle {
                 waiting: RefCell::default(),
                 streams: RefCell::default(),
                 last_stream: Cell::new(0),
+                last_connection: Cell::new(0),
                 cluster,
                 member,
                 standing: RefCell::default(),
@@ -129,14 +133,21 @@ impl Handle {
         .await
     }
 
-    /// Opens a watch stream.
-    pub fn watch(&self) -> WatchStream {
+    /// A name for a connection, whose watch streams share a credit.
+    pub fn connection(&self) -> ConnectionId {
+        let number = self.0.last_connection.get() + 1;
+        self.0.last_connection.set(number);
+        ConnectionId(number)
+    }
+
+    /// Opens a watch stream of a connection.
+    pub fn watch(&self, connection: ConnectionId) -> WatchStream {
         let number = self.0.last_stream.get() + 1;
         self.0.last_stream.set(number);
         let id = StreamId(number);
         let mail = Rc::new(Mail::default());
         self.0.streams.borrow_mut().insert(id, mail.clone());
-        self.push(Call::Shard(ShardInput::WatchOpened(id, self.1.clone())));
+        self.push(Call::Shard(ShardInput::WatchOpened(id, connection, self.1.clone())));
         WatchStream { id, handle: self.clone(), mail }
     }
 

@@ -248,6 +248,7 @@ impl Budgets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_engine::ConnectionId;
 
     fn budgets(limit: u64) -> Arc<Budgets> {
         let Budgets { refusals, .. } = Budgets::unlimited();
@@ -255,7 +256,7 @@ mod tests {
     }
 
     fn visitor(budgets: &Arc<Budgets>, address: &str) -> Visitor {
-        Visitor::new(Arc::clone(budgets), address.parse().ok())
+        Visitor::new(Arc::clone(budgets), address.parse().ok(), ConnectionId(1))
     }
 
     #[test]
@@ -320,7 +321,7 @@ mod tests {
             10,
             "what was not asked is not saved up"
         );
-        let unlimited = Visitor::new(Arc::new(Budgets::unlimited()), None);
+        let unlimited = Visitor::new(Arc::new(Budgets::unlimited()), None, ConnectionId(1));
         assert!((0..1000).all(|_| unlimited.at().ask(start).is_ok()));
     }
 
@@ -352,7 +353,7 @@ mod tests {
         drop(client);
         for number in 0..10_000_u32 {
             let address = core::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
-            drop(Visitor::new(Arc::clone(&budgets), Some(address.into())));
+            drop(Visitor::new(Arc::clone(&budgets), Some(address.into()), ConnectionId(1)));
         }
         let clients = budgets.clients.lock().unwrap();
         assert!(clients.by_name.len() <= CLIENTS_MIN);

@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_engine::ConnectionId;
 use cairn_engine::auth::Credential;
 use cairn_io::driver::Handle;
 
@@ -19,15 +20,25 @@ pub(crate) struct Visitor(Rc<Inner>);
 struct Inner {
     budgets: Arc<Budgets>,
     at: Client,
+    connection: ConnectionId,
     /// Who showed itself last, by what, at which revision of users: mostly it is the same one again.
     last: RefCell<Option<(Credential, u64, Client)>>,
 }
 
 impl Visitor {
     /// Somebody at an address, or at a unix socket.
-    pub(crate) fn new(budgets: Arc<Budgets>, address: Option<IpAddr>) -> Self {
+    pub(crate) fn new(
+        budgets: Arc<Budgets>,
+        address: Option<IpAddr>,
+        connection: ConnectionId,
+    ) -> Self {
         let at = budgets.client(Name::at(address));
-        Self(Rc::new(Inner { budgets, at, last: RefCell::default() }))
+        Self(Rc::new(Inner { budgets, at, connection, last: RefCell::default() }))
+    }
+
+    /// The connection's name, to the engine.
+    pub(crate) fn connection(&self) -> ConnectionId {
+        self.0.connection
     }
 
     /// Whoever is at the address.

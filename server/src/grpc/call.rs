@@ -10,6 +10,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cairn_engine::ConnectionId;
 use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_engine::auth::Credential;
 use cairn_io::runtime::Runtime;
@@ -239,6 +240,7 @@ pub(crate) struct Admitted {
 pub(crate) struct Called {
     /// Its place among the calls of whoever is counted.
     stream: Held,
+    connection: ConnectionId,
     /// Until it has ended, if it is traced.
     span: Cell<Option<Span>>,
 }
@@ -247,6 +249,11 @@ impl Called {
     /// Whose budgets count.
     pub(crate) const fn client(&self) -> &Client {
         self.stream.client()
+    }
+
+    /// The connection that it came on.
+    pub(crate) const fn connection(&self) -> ConnectionId {
+        self.connection
     }
 
     /// It has ended.
@@ -276,7 +283,8 @@ pub(crate) fn admit<R: Runtime>(
     let client = visitor.client(handle, &credential, R::now());
     let stream = client.take(Budget::Streams, 1, R::now())?;
     let span = Cell::new(server.spans().and_then(|spans| spans.begin(metadata)));
-    Ok(Admitted { credential, needs_leader, called: Called { stream, span } })
+    let called = Called { stream, connection: visitor.connection(), span };
+    Ok(Admitted { credential, needs_leader, called })
 }
 
 /// What a learner answers, as in etcd: how it is, a range that may be old, a copy of what it has.

@@ -35,7 +35,7 @@ pub(super) async fn serve<R: Runtime>(
     server: &Context<R>,
 ) -> Result<Code, Gone> {
     let handle = server.handle();
-    let stream = handle.watch();
+    let stream = handle.watch(server.connection());
     let mut asks = true;
     let mut watchers = Watchers::default();
     let mut cut = pin!(server.cut());
