@@ -4,13 +4,14 @@
 //! long they take is measured twice: alone, and while very many connections to the other port say the first bytes of a
 //! handshake, or nothing, and wait. Whom the server ends connects anew, so that there are as many all the time.
 
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use cairn_engine::api::etcdserverpb::PutRequest;
@@ -189,7 +190,7 @@ impl Crowd {
 /// Connects, and says nothing or the first bytes of a handshake.
 fn begin(to: SocketAddr, number: usize) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(to).ok()?;
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         stream.write_all(&[0x16, 3, 1, 2, 0, 1]).ok()?;
     }
     stream.set_nonblocking(true).ok()?;

@@ -1,6 +1,6 @@
 //! What one client may have at once. Whoever has too much is told which flag says so, and nobody else is refused.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::net::TcpStream;
 
 use bytes::Bytes;
@@ -38,7 +38,7 @@ fn greedy(member: &Member) -> Channel {
     endpoint.local_address(Some(GREEDY)).connect_lazy()
 }
 
-const GREEDY: IpAddr = IpAddr::V4(core::net::Ipv4Addr::new(127, 77, 0, 1));
+const GREEDY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 77, 0, 1));
 
 type Watching = (UnboundedSender<WatchRequest>, Streaming<WatchResponse>);
 
@@ -166,8 +166,8 @@ async fn bytes_that_never_become_a_request_are_counted(member: &mut Member) {
     for _ in 0..8 {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
-        socket.bind(&std::net::SocketAddr::new(GREEDY, 0).into()).unwrap();
-        socket.connect(&std::net::SocketAddr::V4(member.place.address).into()).unwrap();
+        socket.bind(&SocketAddr::new(GREEDY, 0).into()).unwrap();
+        socket.connect(&SocketAddr::V4(member.place.address).into()).unwrap();
         let mut stream = TcpStream::from(socket);
         // Whoever is refused may be cut off.
         std::io::Write::write_all(&mut stream, half.as_bytes()).ok();

@@ -1,6 +1,6 @@
 //! Spans of calls, as a collector of OpenTelemetry gets them.
 
-use std::net::Ipv4Addr;
+use core::net::Ipv4Addr;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
