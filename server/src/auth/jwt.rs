@@ -230,7 +230,7 @@ fn public_half(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> 
         PrivateKeyDer::Sec1(key) => Some(wrapped(algorithm, key.secret_sec1_der())),
         _ => None,
     };
-    let der = wrapped.as_deref().unwrap_or(document.secret_der());
+    let der = wrapped.as_ref().map_or(document.secret_der(), |wrapped| &wrapped[..]);
     let rejected = |error: ring::error::KeyRejected| error.to_string();
     let random = ring::rand::SystemRandom::new();
     if is_curve(algorithm) {
