@@ -226,11 +226,12 @@ fn der(tag: u8, value: &[u8]) -> Zeroizing<Vec<u8>> {
 /// The public key that belongs to a private one.
 fn public_half(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> {
     let document = PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
-    let wrapped = match &document {
-        PrivateKeyDer::Sec1(key) => Some(wrapped(algorithm, key.secret_sec1_der())),
-        _ => None,
+    let wrapped = if let PrivateKeyDer::Sec1(key) = &document {
+        Some(wrapped(algorithm, key.secret_sec1_der()))
+    } else {
+        None
     };
-    let der = wrapped.as_ref().map_or(document.secret_der(), |wrapped| &wrapped[..]);
+    let der = wrapped.as_ref().map_or_else(|| document.secret_der(), |wrapped| &wrapped[..]);
     let rejected = |error: ring::error::KeyRejected| error.to_string();
     let random = ring::rand::SystemRandom::new();
     if is_curve(algorithm) {
