@@ -8,7 +8,7 @@ use cairn_engine::command::Command;
 use cairn_engine::config::Limits;
 use cairn_engine::state_machine::{Changes, StateMachine};
 use cairn_engine::watch::Hub;
-use cairn_engine::{StreamId, Time};
+use cairn_engine::{ConnectionId, StreamId, Time};
 use criterion::{BatchSize, BenchmarkId, Criterion};
 
 /// As an apiserver opens them: many watches on a few streams.
@@ -28,7 +28,7 @@ impl World {
         for number in 0..watches {
             let stream = StreamId(u64::from(number / WATCHES_PER_STREAM) + 1);
             if number % WATCHES_PER_STREAM == 0 {
-                hub.open(stream);
+                hub.open(stream, ConnectionId(stream.0));
             }
             let union = Some(RequestUnion::CreateRequest(watch(number)));
             hub.request(Time::ZERO, stream, WatchRequest { request_union: union }, |_| Ok(()));
@@ -101,7 +101,7 @@ fn catch_up(criterion: &mut Criterion) {
                 world.hub = Hub::new(Limits::default(), 1, world.state.store.revision());
                 for number in 0..10 {
                     let stream = StreamId(u64::from(number) + 1);
-                    world.hub.open(stream);
+                    world.hub.open(stream, ConnectionId(stream.0));
                     let union = Some(RequestUnion::CreateRequest(past(number)));
                     world.hub.request(
                         Time::ZERO,

@@ -122,6 +122,8 @@ pub struct Limits {
     pub watch_fragment_bytes: usize,
     /// Bytes of responses that a watch stream may have under way before its watchers fall behind.
     pub watch_credit_bytes: usize,
+    /// And that all streams of a connection may have under way together; beyond it, each may have one response.
+    pub watch_connection_credit_bytes: usize,
     /// How often an idle watcher that wants it is told the revision.
     pub watch_progress_interval: Duration,
     /// How long a simple token is good without being used.
@@ -150,6 +152,7 @@ impl Default for Limits {
             appends_in_flight_max: 64,
             watch_fragment_bytes: request_bytes_max + (512 << 10),
             watch_credit_bytes: 4 << 20,
+            watch_connection_credit_bytes: 32 << 20,
             watch_progress_interval: Duration::from_secs(600),
             token_ttl: Duration::from_secs(300),
         }

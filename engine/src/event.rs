@@ -9,7 +9,7 @@ use crate::api::{self, Error, Request, Response};
 use crate::auth::{Auth, Credential, Token};
 use crate::command::UnknownCommand;
 use crate::cow::CowTree;
-use crate::ids::{MemberId, RequestId, ShardId, StreamId};
+use crate::ids::{ConnectionId, MemberId, RequestId, ShardId, StreamId};
 use crate::mvcc::View;
 use crate::mvcc::base::SharedPages;
 use crate::peer::{Incarnation, Message};
@@ -206,7 +206,7 @@ pub enum ShardInput {
     /// The replica answers [`ShardOutput::ReadIndex`].
     ReadIndex(ReadIndexAnswer),
     /// A client opened a watch stream, and says who it is.
-    WatchOpened(StreamId, Credential),
+    WatchOpened(StreamId, ConnectionId, Credential),
     /// A client says something on its watch stream.
     Watch {
         /// The stream.

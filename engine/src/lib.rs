@@ -61,7 +61,7 @@ mod rng;
 
 pub use config::Config;
 pub use event::{Input, Output, ShardInput, ShardOutput};
-pub use ids::{ClusterId, LeaseId, MemberId, RequestId, ShardId, StreamId};
+pub use ids::{ClusterId, ConnectionId, LeaseId, MemberId, RequestId, ShardId, StreamId};
 pub use replica::Replica;
 pub use rng::Rng;
 pub use shard::Shard;

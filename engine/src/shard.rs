@@ -174,8 +174,8 @@ impl Shard {
             }
             ShardInput::Published(publication) => self.published(now, view, &publication),
             ShardInput::ReadIndex(answer) => self.read_index(now, view, answer),
-            ShardInput::WatchOpened(stream, credential) => {
-                self.hub.open(stream);
+            ShardInput::WatchOpened(stream, connection, credential) => {
+                self.hub.open(stream, connection);
                 self.streams.insert(stream, Watcher { credential, author: None });
             }
             ShardInput::Watch { stream, request } => self.watch(now, stream, request),

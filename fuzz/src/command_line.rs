@@ -1,7 +1,8 @@
-//! Arguments and variables: whatever they are, they are understood or refused in words.
+//! Arguments, variables and files: whatever they are, they are understood or refused in words.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 
 use cairn_server::flags::{self, Invocation};
 
@@ -21,6 +22,27 @@ pub fn command_line(data: &[u8]) {
         Some((text(&line[..equals]), text(&line[equals + 1..])))
     });
     let variables: Vec<_> = variables.collect();
+    read(arguments, variables);
+}
+
+/// Reads a configuration file.
+pub fn config_file(data: &[u8]) {
+    thread_local! {
+        static FILE: PathBuf = {
+            let thread = format!("{:?}", std::thread::current().id());
+            let number: String = thread.chars().filter(char::is_ascii_digit).collect();
+            std::env::temp_dir().join(format!("cairn-fuzz-{}-{number}.yaml", std::process::id()))
+        };
+    }
+    let path = FILE.with(PathBuf::clone);
+    std::fs::write(&path, data).expect("there is room for a file");
+    let mut flag = OsString::from("--config-file=");
+    flag.push(&path);
+    read(vec!["cairn".into(), flag], Vec::new());
+    std::fs::remove_file(path).ok();
+}
+
+fn read(arguments: Vec<OsString>, variables: Vec<(OsString, OsString)>) {
     let words = match flags::read(arguments, variables) {
         Invocation::Usage(words) => words,
         Invocation::Invalid(_, invalid) => invalid.to_string(),

@@ -17,6 +17,14 @@
 //! | [`frames`] | data of a stream | messages come out as a second parser finds them |
 //! | [`peer_frames`] | a connection between members | frames come out the same wherever it is cut, and are refused the same |
 //! | [`peer_message`] | what a member says | it is refused, or written down again as it was |
+//! | [`gateway_json`] | a body of the JSON gateway | it is refused, or printed so that it reads the same again |
+//! | [`call_metadata`] | `grpc-timeout`, `traceparent` | what is read is what a second look finds |
+//! | [`signed_token`] | a JSON web token | its owner is who signed it says, or nobody |
+//! | [`certificate`] | a client's or peer's certificate | it has the names that it is found by |
+//! | [`snapshot_stream`] | a leader's snapshot, and harm to it with good checksums | it is refused, or a state; unharmed it is the state |
+//! | [`members_answer`], [`dns_answer`] | what others say when a member looks for them | it is refused, or names what it named |
+//! | [`urls`] | URLs in requests and flags | they are refused, or written as they were read |
+//! | [`config_file`] | YAML | it is understood, or refused in words |
 //! | [`command_line`] | arguments and variables | they are understood, or refused in words |
 
 #![forbid(unsafe_code)]
@@ -25,18 +33,26 @@ mod choices;
 mod command_line;
 mod etcd;
 mod frames;
+mod gateway;
+mod metadata;
+mod others;
 mod peers;
 mod requests;
+mod snapshot;
 mod tree;
 mod txn;
 mod users;
 mod wal;
 
-pub use command_line::command_line;
+pub use command_line::{command_line, config_file};
 pub use etcd::{etcd_file, etcd_log};
 pub use frames::frames;
+pub use gateway::gateway_json;
+pub use metadata::{call_metadata, certificate, signed_token};
+pub use others::{dns_answer, members_answer, urls};
 pub use peers::{peer_frames, peer_message};
 pub use requests::request_decode;
+pub use snapshot::snapshot_stream;
 pub use tree::tree_pages;
 pub use txn::txn_check;
 pub use users::{credentials, permissions};
@@ -52,7 +68,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 22] = [
     Target { name: "wal_recovery", run: wal_recovery },
     Target { name: "wal_bytes", run: wal_bytes },
     Target { name: "tree_pages", run: tree_pages },
@@ -66,4 +82,13 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "peer_frames", run: peer_frames },
     Target { name: "peer_message", run: peer_message },
     Target { name: "command_line", run: command_line },
+    Target { name: "config_file", run: config_file },
+    Target { name: "gateway_json", run: gateway_json },
+    Target { name: "call_metadata", run: call_metadata },
+    Target { name: "signed_token", run: signed_token },
+    Target { name: "certificate", run: certificate },
+    Target { name: "snapshot_stream", run: snapshot_stream },
+    Target { name: "members_answer", run: members_answer },
+    Target { name: "dns_answer", run: dns_answer },
+    Target { name: "urls", run: urls },
 ];

@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod failover;
 mod figures;
+mod half_open;
 mod kubernetes;
 mod learner;
 mod load;
@@ -44,6 +45,8 @@ enum Command {
     Cluster(cluster::Settings),
     /// Measure how long a cluster is without service when its leader goes
     Failover(failover::Settings),
+    /// Measure what connections cost that begin TLS and never finish
+    HalfOpen(half_open::Settings),
     /// Measure how a learner joins a cluster that has a lot of data
     Learner(learner::Settings),
     /// Write, list and watch objects as Kubernetes does, through crashes
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
             match command {
                 Command::Cluster(settings) => cluster::run(settings).await,
                 Command::Failover(settings) => failover::run(settings).await,
+                Command::HalfOpen(settings) => half_open::run(settings).await,
                 Command::Learner(settings) => learner::run(settings).await,
                 Command::Kubernetes(settings) => kubernetes::run(settings).await,
             }

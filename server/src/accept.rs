@@ -48,11 +48,12 @@ impl Face {
     }
 }
 
-/// Serves a connection until it ends.
-pub async fn serve<R: Runtime>(server: Context<R>, io: Io, face: Face) {
+/// Serves a connection until it ends. `from` is the other side's address, if it has one.
+pub async fn serve<R: Runtime>(server: Context<R>, io: Io, face: Face, from: Option<IpAddr>) {
     let _counted = server.count_connection();
     let serves_gateway = face != Face::Metrics;
-    let door = Door { serves_gateway, is_secure: false, common_name: None };
+    let visitor = server.visitor(from);
+    let door = Door { serves_gateway, is_secure: false, common_name: None, visitor };
     speak(server, io, face, door).await;
 }
 
@@ -108,7 +109,8 @@ pub async fn serve_secured<R: Runtime>(
             }
         }
     };
-    let door = Door { serves_gateway: face != Face::Metrics, is_secure: true, common_name };
+    let (serves_gateway, visitor) = (face != Face::Metrics, server.visitor(from));
+    let door = Door { serves_gateway, is_secure: true, common_name, visitor };
     speak(server, secured, face, door).await;
 }
 

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::future::{Future, pending, poll_fn};
 use core::marker::PhantomData;
+use core::net::IpAddr;
 use core::pin::pin;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
@@ -10,6 +11,7 @@ use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_engine::ConnectionId;
 use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_engine::auth::Credential;
 use cairn_engine::raft::RoleName;
@@ -21,11 +23,14 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 
 use crate::auth::Accounts;
+use crate::budget::{Budgets, Client, Visitor};
 use crate::config::KeepAlive;
 use crate::config::duration::GoDuration;
+use crate::grpc::call::{Admitted, Called};
 use crate::grpc::method::Method;
 use crate::grpc::unary;
 use crate::metrics::Metrics;
+use crate::spans::Spans;
 use crate::web;
 
 /// The limits of the client side.
@@ -59,6 +64,8 @@ pub struct Context<R: Runtime> {
     handle: Handle,
     /// Whether what is served with this ends when there was no leader for long.
     needs_leader: bool,
+    /// The call that is served; there is none, but for [`Context::for_call`].
+    called: Option<Rc<Called>>,
     runtime: PhantomData<R>,
 }
 
@@ -66,6 +73,8 @@ struct Inner {
     /// On behalf of the member itself.
     own_handle: Handle,
     accounts: Accounts,
+    budgets: Arc<Budgets>,
+    spans: Option<Spans>,
     limits: Limits,
     web: web::Settings,
     metrics: Arc<Metrics>,
@@ -80,9 +89,9 @@ struct Inner {
 
 impl<R: Runtime> Clone for Context<R> {
     fn clone(&self) -> Self {
-        let Self { inner, handle, needs_leader, runtime } = self;
-        let (inner, handle) = (Rc::clone(inner), handle.clone());
-        Self { inner, handle, needs_leader: *needs_leader, runtime: *runtime }
+        let Self { inner, handle, needs_leader, called, runtime } = self;
+        let (inner, handle, called) = (Rc::clone(inner), handle.clone(), called.clone());
+        Self { inner, handle, needs_leader: *needs_leader, called, runtime: *runtime }
     }
 }
 
@@ -98,6 +107,8 @@ impl<R: Runtime> Context<R> {
         let inner = Inner {
             own_handle: handle.on_behalf_of(Credential::Member),
             accounts: Accounts::default(),
+            budgets: Arc::new(Budgets::unlimited()),
+            spans: None,
             limits,
             web: web::Settings::default(),
             metrics,
@@ -107,7 +118,8 @@ impl<R: Runtime> Context<R> {
             leaderless: watch::Sender::new(false),
             is_watched: Cell::new(false),
         };
-        Self { inner: Rc::new(inner), handle, needs_leader: false, runtime: PhantomData }
+        let inner = Rc::new(inner);
+        Self { inner, handle, needs_leader: false, called: None, runtime: PhantomData }
     }
 
     /// The same, with other accounts.
@@ -118,6 +130,31 @@ impl<R: Runtime> Context<R> {
     pub fn with_accounts(mut self, accounts: Accounts) -> Self {
         Rc::get_mut(&mut self.inner).expect("nobody has it yet").accounts = accounts;
         self
+    }
+
+    /// The same, with budgets for clients.
+    ///
+    /// # Panics
+    /// If it is shared already.
+    #[must_use]
+    pub fn with_budgets(mut self, budgets: Arc<Budgets>) -> Self {
+        Rc::get_mut(&mut self.inner).expect("nobody has it yet").budgets = budgets;
+        self
+    }
+
+    /// The same, with somebody who wants spans.
+    ///
+    /// # Panics
+    /// If it is shared already.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Option<Spans>) -> Self {
+        Rc::get_mut(&mut self.inner).expect("nobody has it yet").spans = spans;
+        self
+    }
+
+    /// Where spans go, if somebody wants them.
+    pub(crate) fn spans(&self) -> Option<&Spans> {
+        self.inner.spans.as_ref()
     }
 
     /// The same, with other settings for HTTP.
@@ -165,12 +202,15 @@ impl<R: Runtime> Context<R> {
     pub fn ended(&self, method: Method, began: u64, code: Code) {
         let took = Duration::from_nanos(R::now().saturating_sub(began));
         self.metrics().handled(method, code, took);
+        if let Some(called) = &self.called {
+            called.end(method, code);
+        }
     }
 
     /// The same for one that waits for nobody: if it was slow, operators are told.
     pub fn answered(&self, method: Method, began: u64, code: Code) {
+        self.ended(method, began, code);
         let took = Duration::from_nanos(R::now().saturating_sub(began));
-        self.metrics().handled(method, code, took);
         if took > self.limits().slow_request {
             let row = method.row();
             tracing::warn!(
@@ -253,11 +293,37 @@ impl<R: Runtime> Context<R> {
         .await
     }
 
-    /// The server for a call whose client has shown `credential`, and said that it must have a leader (`hasleader`) or
-    /// did not.
-    pub fn for_call(&self, credential: Credential, needs_leader: bool) -> Self {
+    /// Somebody who has come from an address; `None`: over a unix socket.
+    pub(crate) fn visitor(&self, from: Option<IpAddr>) -> Visitor {
+        Visitor::new(Arc::clone(&self.inner.budgets), from, self.handle.connection())
+    }
+
+    /// Whose budgets count; `None`: what is asked is the member's own affair.
+    pub(crate) fn client(&self) -> Option<&Client> {
+        self.called.as_deref().map(Called::client)
+    }
+
+    /// The connection that a call came on, to the engine.
+    pub(crate) fn connection(&self) -> ConnectionId {
+        let called = self.called.as_deref().map(Called::connection);
+        called.unwrap_or_else(|| self.handle.connection())
+    }
+
+    /// The server for a call that was admitted.
+    pub(crate) fn for_call(&self, admitted: Admitted) -> Self {
+        let Admitted { credential, needs_leader, called } = admitted;
         let handle = self.handle.on_behalf_of(credential);
-        Self { handle, needs_leader, ..self.clone() }
+        Self { handle, needs_leader, called: Some(Rc::new(called)), ..self.clone() }
+    }
+
+    /// Finds out which leases of a client are gone, if it has got so many that it is worth it.
+    pub(crate) async fn sweep_leases(&self, client: &Client) {
+        if client.is_to_be_swept()
+            && let Ok(Response::LeaseLeases(there)) =
+                self.own_handle().ask(Request::LeaseLeases).await
+        {
+            client.sweep(&Vec::from_iter(there.leases.iter().map(|lease| lease.id)));
+        }
     }
 
     /// Waits until a stream should be cut, and says why: the process stops, or its client wants a leader and there

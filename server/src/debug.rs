@@ -1,7 +1,6 @@
-//! What people look at who want to know what goes on inside: `/debug/vars`, and what there is instead of `/debug/pprof/`.
+//! What people look at who want to know what goes on inside: `/debug/vars`.
 //!
-//! etcd shows the insides of a Go program there. Of its variables those are here that mean the same to Cairn; its
-//! profiles are formats of Go's runtime, and whoever asks is told how to get one here.
+//! etcd shows the insides of a Go program there. Of its variables those are here that mean the same to Cairn.
 
 use cairn_engine::api::{Request, Response};
 use cairn_engine::raft::RoleName;
@@ -51,16 +50,4 @@ pub(crate) async fn variables<R: Runtime>(server: &Context<R>) -> Answer {
         },
     });
     json(StatusCode::OK, format!("{variables:#}\n"))
-}
-
-/// `/debug/pprof/…`, with `--enable-pprof`.
-pub(crate) fn no_profile() -> Answer {
-    let id = std::process::id();
-    let help = format!(
-        "Cairn has no profiles of Go's kind. Where its time goes:\n\n  \
-         perf record --call-graph dwarf -F 99 -p {id} -- sleep 30\n  perf report\n\n\
-         Where its memory goes is in /metrics (process_resident_memory_bytes, etcd_mvcc_db_total_size_in_bytes) and \
-         /debug/vars.\n"
-    );
-    text(StatusCode::NOT_IMPLEMENTED, &help)
 }

@@ -211,8 +211,11 @@ fn ask_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Reads an answer: hosts and ports, best first; `None`: it was cut off.
-fn read_answer(id: u16, answer: &[u8]) -> Result<Option<Vec<(String, u16)>>, String> {
+/// Reads an answer of DNS to the question `id`: hosts and ports, best first; `None`: it was cut off.
+///
+/// # Errors
+/// If it is no answer, or one to another question.
+pub fn read_answer(id: u16, answer: &[u8]) -> Result<Option<Vec<(String, u16)>>, String> {
     let packet = Packet::parse(answer).map_err(|error| error.to_string())?;
     if packet.id() != id {
         return Err("the answer is to another question".to_owned());

@@ -24,9 +24,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
-use crate::debug;
 use crate::version::ETCD_VERSION;
 use crate::web::{self, Answer, Broken, Door, Work};
+use crate::{debug, profile};
 
 /// How long a connection may live between answers: slow clients are let go, others connect anew.
 const LIFE_LIMIT: Duration = Duration::from_secs(300);
@@ -79,8 +79,11 @@ pub(crate) async fn answer<R: Runtime>(server: &Context<R>, door: &Door, head: &
     match path {
         "/metrics" => return metrics(server).await,
         "/debug/vars" => return debug::variables(server).await,
-        path if path.starts_with(PPROF) => return debug::no_profile(),
-        _ => {}
+        path => {
+            if let Some(profile) = path.strip_prefix(PPROF) {
+                return profile::answer(profile, query.first("seconds")).await;
+            }
+        }
     }
     if head.method != Method::GET {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");

@@ -40,9 +40,11 @@ pub enum Unknown {
 
 /// The members of a cluster, as one of them told.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
-    cluster: ClusterId,
-    members: Vec<(MemberId, Vec<String>)>,
+pub struct Told {
+    /// Which cluster it is.
+    pub cluster: ClusterId,
+    /// Its members, each with its URLs for peers.
+    pub members: Vec<(MemberId, Vec<String>)>,
 }
 
 /// Asks the others until one of them knows this member, for a while. `interrupted` is asked between attempts and may
@@ -115,8 +117,8 @@ fn attempt(others: &[&Url], tls: Option<&PeerTls>, own: &[String]) -> Result<Ide
 }
 
 impl Told {
-    /// The member with exactly these URLs.
-    fn identity(&self, own: &[String]) -> Option<Identity> {
+    /// The member with exactly these URLs, which are sorted.
+    pub fn identity(&self, own: &[String]) -> Option<Identity> {
         let (id, _) = self.members.iter().find(|(_, urls)| {
             let mut urls = urls.clone();
             urls.sort();
@@ -126,7 +128,10 @@ impl Told {
     }
 
     /// Reads an answer: head and body.
-    fn parse(answer: &[u8]) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// If it is no list of members, and why.
+    pub fn parse(answer: &[u8]) -> Result<Self, String> {
         let text = core::str::from_utf8(answer).map_err(|_| "the answer is no text".to_owned())?;
         let (head, body) = text.split_once("\r\n\r\n").ok_or("the answer breaks off")?;
         let mut lines = head.split("\r\n");

@@ -25,6 +25,7 @@
 
 pub mod accept;
 pub mod auth;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod context;
@@ -32,7 +33,7 @@ pub mod data;
 mod debug;
 pub mod discovery;
 pub mod flags;
-mod gateway;
+pub mod gateway;
 mod gateway_client;
 pub mod grpc;
 pub mod http1;
@@ -43,14 +44,15 @@ pub mod listeners;
 pub mod log;
 pub mod metrics;
 pub mod notices;
+mod peers;
+mod profile;
 mod recipes;
 pub mod serve;
+pub mod spans;
 mod takeover;
 pub mod tls;
 pub mod version;
 pub mod web;
-
-mod peers;
 
 #[cfg(test)]
 mod compat;

@@ -218,7 +218,7 @@ pub(crate) async fn listen<R: Runtime>(server: Context<R>, socket: Socket) {
             Some(secrecy) => {
                 R::spawn(accept::serve_secured(server, stream, face, secrecy, ip(&from)));
             }
-            None => R::spawn(accept::serve(server, stream, face)),
+            None => R::spawn(accept::serve(server, stream, face, ip(&from))),
         }
     };
     let failed =

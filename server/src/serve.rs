@@ -22,6 +22,7 @@ use cairn_io::{clock, limits, lives};
 use tokio::sync::watch;
 
 use crate::auth::Accounts;
+use crate::budget::Budgets;
 use crate::config::cluster::ClusterState;
 use crate::config::{Config, RuntimeChoice};
 use crate::context::{Context, Limits};
@@ -30,6 +31,7 @@ use crate::identity::{Identity, texts};
 use crate::listeners::{self, Sockets};
 use crate::metrics::{Facts, Metrics};
 use crate::notices::Notices;
+use crate::spans::Spans;
 use crate::tls::peer::PeerTls;
 use crate::{discovery, init_daemon, join, log, notices, takeover, version, web};
 
@@ -41,6 +43,9 @@ pub const EXIT_NEWER: i32 = 78;
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How long the process waits for its log when it ends.
 const LOG_FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the process waits for a collector of spans when it ends.
+const SPANS_FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why a member did not start: what was attempted, and what went wrong.
 #[derive(Debug)]
@@ -134,6 +139,9 @@ fn start(config: &Config) -> Result<End, Failed> {
         features: config.feature_gates.clone(),
         peers: Arc::clone(&peer_counters),
     }));
+    let spans = config.distributed_tracing.as_ref();
+    let spans = spans.map(|settings| Spans::start(settings, metrics.spans.clone())).transpose();
+    let spans = spans.map_err(Failed::to("cannot export spans"))?;
     let counters = Arc::new(Counters::default());
     let plan = Plan { pulse: Some(pulse_config(config)), counters: Arc::clone(&counters) };
     let (stop, stopping) = watch::channel(None);
@@ -163,6 +171,8 @@ fn start(config: &Config) -> Result<End, Failed> {
             cors: config.cors.clone(),
             host_whitelist: config.host_whitelist.clone(),
         },
+        spans: spans.clone(),
+        budgets: Arc::new(Budgets::new(config.client_limits, metrics.refusals.clone())),
         metrics,
         counters,
         peer_tls,
@@ -176,6 +186,9 @@ fn start(config: &Config) -> Result<End, Failed> {
     });
     let outcomes = launch(selected.kind, plan, program, seats.collect())
         .map_err(Failed::to("cannot start the executors"))?;
+    if let Some(spans) = spans {
+        spans.flush(SPANS_FLUSH_LIMIT);
+    }
     tracing::info!(name = config.name, "closed etcd server");
     let first = outcomes.into_iter().next().expect("there is a first core");
     first.map_err(|error| Failed { what: start_failure(&error), why: error.to_string() })
@@ -325,6 +338,8 @@ struct Member {
     identity: Identity,
     web: web::Settings,
     accounts: Accounts,
+    budgets: Arc<Budgets>,
+    spans: Option<Spans>,
     metrics: Arc<Metrics>,
     counters: Arc<Counters>,
     peer_tls: Option<PeerTls>,
@@ -381,7 +396,11 @@ impl Member {
     ) {
         let (stop, stopping) = watch::channel(false);
         let server = Context::<R>::new(handle, self.limits, self.metrics, self.counters, stopping);
-        let server = server.with_web(self.web).with_accounts(self.accounts);
+        let server = server
+            .with_web(self.web)
+            .with_accounts(self.accounts)
+            .with_budgets(self.budgets)
+            .with_spans(self.spans);
         for socket in sockets {
             R::spawn(listeners::listen(server.clone(), socket));
         }

@@ -18,6 +18,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame};
 use tokio::sync::mpsc::Receiver;
 
+use crate::budget::Visitor;
 use crate::config::Allowed;
 use crate::context::Context;
 use crate::{gateway, http1};
@@ -27,7 +28,7 @@ use crate::{gateway, http1};
 pub struct Settings {
     /// Whether there is a JSON gateway.
     pub gateway: bool,
-    /// Whether whoever asks for profiles is told where there are some.
+    /// Whether whoever asks for profiles gets some.
     pub pprof: bool,
     /// Origins of web pages that may ask.
     pub cors: Allowed,
@@ -42,7 +43,7 @@ impl Default for Settings {
 }
 
 /// Where a request came in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Door {
     /// Whether the gateway is there too, or only probes and metrics.
     pub serves_gateway: bool,
@@ -50,6 +51,8 @@ pub struct Door {
     pub is_secure: bool,
     /// The name in the client's certificate, if that says who it is.
     pub common_name: Option<Arc<str>>,
+    /// Who came.
+    pub(crate) visitor: Visitor,
 }
 
 /// What is read of a request's body.
@@ -160,7 +163,7 @@ pub(crate) async fn answer<R: Runtime>(
                 http1::text(StatusCode::BAD_REQUEST, IGNORED_NAME)
             }
             Some(path) if door.serves_gateway && settings.gateway => {
-                gateway::answer(server, &path, &mut head, body, work).await
+                gateway::answer((server, &door.visitor), &path, &mut head, body, work).await
             }
             _ => {
                 let _busy = work.begin();

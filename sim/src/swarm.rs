@@ -299,7 +299,7 @@ fn size(random: &mut Random, low: u64, high: u64) -> usize {
 fn limits(random: &mut Random, members: u64) -> Limits {
     // A log that is short in memory is what makes followers need snapshots.
     let memory_max = if members > 1 && random.chance(1, 2) { 4 << 10 } else { 1 << 20 };
-    Limits {
+    let limits = Limits {
         request_bytes_max: size(random, 16 << 10, 1 << 20),
         proposed_bytes_max: size(random, 4 << 10, 4 << 20),
         log_memory_bytes: size(random, 1, memory_max),
@@ -324,7 +324,11 @@ fn limits(random: &mut Random, members: u64) -> Limits {
         watch_credit_bytes: size(random, 100, 64 << 10),
         watch_progress_interval: Duration::from_millis(random.magnitude(100, 10_000)),
         token_ttl: Duration::from_secs(20),
-    }
+        watch_connection_credit_bytes: 0,
+    };
+    // Less than what its two streams might have each.
+    let watch_connection_credit_bytes = limits.watch_credit_bytes * 3 / 2;
+    Limits { watch_connection_credit_bytes, ..limits }
 }
 
 fn auto_compaction(random: &mut Random) -> Option<AutoCompaction> {

@@ -43,7 +43,7 @@ pub(crate) fn generate(descriptors: &FileDescriptorSet) -> io::Result<String> {
     }
     write!(
         out,
-        "/// Methods with what they take and give.\npub(super) static METHODS: &[(&str, &Message, &Message)] = &[\n{}];\n",
+        "/// Methods with what they take and give.\npub static METHODS: &[(&str, &Message, &Message)] = &[\n{}];\n",
         table.methods
     )
     .map_err(io::Error::other)?;

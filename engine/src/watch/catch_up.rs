@@ -77,20 +77,19 @@ impl Hub {
             if !window.as_ref().is_none_or(fits) {
                 break;
             }
-            let watcher = &mut self.watchers[slot];
-            let stream = watcher.stream;
+            let Watcher { id, stream, .. } = self.watchers[slot];
             if next < view.compacted() {
-                let told = overtaken(watcher.id, view);
+                let told = overtaken(id, view);
                 self.end(slot);
                 self.send(stream, told);
                 continue;
             }
             self.due.pop_first();
-            if !self.streams[stream].has_room_to_catch_up(self.limits.watch_credit_bytes) {
+            if !self.has_room_to_catch_up(stream) {
                 self.wait(slot, next, turn);
                 continue;
             }
-            watcher.position = Position::Behind { next, turn, wait: Wait::Serving };
+            self.watchers[slot].position = Position::Behind { next, turn, wait: Wait::Serving };
             serving.push((next, slot));
             self.turn = turn;
             window.get_or_insert_with(|| (turn, next..next.saturating_add(SLICE_REVISIONS_MAX)));
@@ -146,13 +145,12 @@ impl Hub {
     /// Queues a watcher's hits as responses of bounded size, none of which splits a revision (G4), while there
     /// is room; returns what the watcher is owed next.
     fn queue(&mut self, slot: Slot<Watcher>, hits: &[Hit], slice: &mut Slice<'_>) -> i64 {
-        let credit_bytes = self.limits.watch_credit_bytes;
-        let response_bytes = credit_bytes / RESPONSES_PER_CREDIT;
+        let response_bytes = self.limits.watch_credit_bytes / RESPONSES_PER_CREDIT;
         let Watcher { stream, wishes, .. } = self.watchers[slot];
         let mut hits = hits.iter().map(|hit| to_usize(u64::from(hit.1))).peekable();
         while let Some(&first) = hits.peek() {
             let mut main = slice.found[first].record.revision().main;
-            if !self.streams[stream].has_room_to_catch_up(credit_bytes) {
+            if !self.has_room_to_catch_up(stream) {
                 return main;
             }
             let (mut events, mut bytes) = (Vec::new(), 0);

@@ -35,7 +35,7 @@ use crate::api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
 };
 use crate::config::Limits;
-use crate::ids::{LeaseId, StreamId};
+use crate::ids::{ConnectionId, LeaseId, StreamId};
 use crate::mvcc::{Change, Record, Store};
 use crate::state_machine::Changes;
 use crate::time::Time;
@@ -58,7 +58,7 @@ impl World {
     fn new(limits: Limits) -> Self {
         let store = Store::default();
         let mut hub = Hub::new(limits, 1, store.revision());
-        hub.open(StreamId(1));
+        hub.open(StreamId(1), ConnectionId(1));
         Self {
             hub,
             store,
@@ -92,7 +92,7 @@ impl World {
             "stall" => self.stalled = true,
             "read" => self.stalled = false,
             "pass" => self.now = self.now + Duration::from_secs(rest.parse().unwrap()),
-            "open" => self.hub.open(StreamId(rest.parse().unwrap())),
+            "open" => self.hub.open(StreamId(rest.parse().unwrap()), ConnectionId(1)),
             "close" => self.hub.close(StreamId(rest.parse().unwrap())),
             "install" => {
                 self.apply(rest);

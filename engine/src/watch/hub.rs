@@ -7,8 +7,8 @@
 //!
 //! # Flow control
 //!
-//! Each response takes its [`encoded_len`](Response::encoded_len) of its stream's credit, and the caller gives it
-//! back when the bytes have left. A stream without credit queues no events: its watchers fall behind instead, at
+//! Each response takes its [`encoded_len`](Response::encoded_len) of its stream's credit, and of that which the streams of
+//! a connection share, and the caller gives it back when the bytes have left. A stream without credit queues no events: its watchers fall behind instead, at
 //! no cost. Answers to requests are always queued: the caller reads none of a client's requests while it cannot send
 //! what it has for it, so that a client that asks and never reads is held back by its transport.
 //!
@@ -20,6 +20,8 @@
 //! - W3 A watcher hangs in the index on the list that its position says.
 //! - W4 A watcher behind is in `due` or among its stream's parked ones, as its position says.
 //! - W5 What a stream has under way is what was queued for it and did not come back.
+//! - W6 What a connection has under way is what its streams have. Watchers are parked only on streams that have some:
+//!   when it comes back, they are looked at again.
 
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,13 +37,13 @@ use crate::api::etcdserverpb::watch_request::RequestUnion;
 use crate::api::etcdserverpb::{WatchCreateRequest, WatchRequest};
 use crate::api::{Error, KeyRange};
 use crate::config::Limits;
-use crate::ids::StreamId;
+use crate::ids::{ConnectionId, StreamId};
 use crate::mvcc::View;
 use crate::rng::Rng;
 use crate::state_machine::Changes;
 use crate::time::Time;
 
-/// The watch streams of one shard. See the module for how it works, and W1 to W5 there.
+/// The watch streams of one shard. See the module for how it works, and W1 to W6 there.
 #[derive(Debug)]
 pub struct Hub {
     pub(super) limits: Limits,
@@ -51,6 +53,7 @@ pub struct Hub {
     pub(super) revision: i64,
     pub(super) streams: Arena<Stream>,
     by_id: BTreeMap<StreamId, Slot<Stream>>,
+    connections: BTreeMap<ConnectionId, Connection>,
     pub(super) watchers: Arena<Watcher>,
     pub(super) index: Index,
     /// Watchers behind that can be served: by turn, then by cursor, so that neighbours are served together.
@@ -60,6 +63,14 @@ pub struct Hub {
     /// When streams tell the revision.
     pub(super) ticks: BTreeSet<(Time, Slot<Stream>)>,
     outbox: VecDeque<(StreamId, Response)>,
+}
+
+/// What the streams of a connection have in common.
+#[derive(Clone, Copy, Debug, Default)]
+struct Connection {
+    streams: usize,
+    /// What their responses that have not left yet take.
+    under_way_bytes: usize,
 }
 
 /// Stands for all watchers of a stream, or for one that was not created.
@@ -72,6 +83,7 @@ impl Hub {
     /// If the limits give streams no credit.
     pub fn new(limits: Limits, seed: u64, revision: i64) -> Self {
         assert!(limits.watch_credit_bytes > 0, "without credit nothing can be sent");
+        assert!(limits.watch_connection_credit_bytes > 0, "nor without that of a connection");
         let mut rng = Rng::new(seed);
         Self {
             limits,
@@ -79,6 +91,7 @@ impl Hub {
             revision,
             streams: Arena::new(),
             by_id: BTreeMap::new(),
+            connections: BTreeMap::new(),
             watchers: Arena::new(),
             index: Index::new(rng.fork()),
             rng,
@@ -89,12 +102,13 @@ impl Hub {
         }
     }
 
-    /// A client opened a stream.
+    /// A client opened a stream on one of its connections.
     ///
     /// # Panics
     /// If there is a stream of that name.
-    pub fn open(&mut self, stream: StreamId) {
-        let slot = self.streams.insert(Stream::new(stream));
+    pub fn open(&mut self, stream: StreamId, connection: ConnectionId) {
+        self.connections.entry(connection).or_default().streams += 1;
+        let slot = self.streams.insert(Stream::new(stream, connection));
         let before = self.by_id.insert(stream, slot);
         assert_eq!(before, None, "the names of streams are not used again");
     }
@@ -128,10 +142,12 @@ impl Hub {
         let Some(&slot) = self.by_id.get(&stream) else { return };
         let stream = &mut self.streams[slot];
         stream.give_back(bytes);
-        if !stream.has_room_to_catch_up(self.limits.watch_credit_bytes) {
+        let connection = stream.connection;
+        self.connection(connection).under_way_bytes -= bytes;
+        if !self.has_room_to_catch_up(slot) {
             return;
         }
-        for watcher in core::mem::take(&mut stream.parked) {
+        for watcher in core::mem::take(&mut self.streams[slot].parked) {
             let Position::Behind { next, turn, .. } = self.watchers[watcher].position else {
                 unreachable!("only who is behind is parked (W4)");
             };
@@ -187,7 +203,15 @@ impl Hub {
         while let Some((_, &watcher)) = self.streams[slot].watchers.first_key_value() {
             self.end(watcher);
         }
-        let Stream { tick, parked, .. } = self.streams.remove(slot);
+        let stream_gone = self.streams.remove(slot);
+        let (id, under_way_bytes) = (stream_gone.connection, stream_gone.under_way_bytes());
+        let connection = self.connection(id);
+        connection.streams -= 1;
+        connection.under_way_bytes -= under_way_bytes;
+        if connection.streams == 0 {
+            self.connections.remove(&id);
+        }
+        let Stream { tick, parked, .. } = stream_gone;
         assert!(parked.is_empty(), "who ended does not wait any more (W4)");
         if let Some(time) = tick {
             self.ticks.remove(&(time, slot));
@@ -274,11 +298,42 @@ impl Hub {
         self.send(stream, Response { watch_id, revision, canceled: true, ..Response::default() });
     }
 
+    fn connection(&mut self, connection: ConnectionId) -> &mut Connection {
+        self.connections.get_mut(&connection).expect("it is there while it has a stream (W6)")
+    }
+
+    /// Whether live events may be queued for a stream.
+    pub(super) fn has_room(&self, stream: Slot<Stream>) -> bool {
+        let Limits { watch_credit_bytes, watch_connection_credit_bytes, .. } = self.limits;
+        self.is_below(stream, watch_credit_bytes, watch_connection_credit_bytes)
+    }
+
+    /// Whether its watchers may catch up.
+    pub(super) fn has_room_to_catch_up(&self, stream: Slot<Stream>) -> bool {
+        let Limits { watch_credit_bytes, watch_connection_credit_bytes, .. } = self.limits;
+        let (own, shared) =
+            (watch_credit_bytes.div_ceil(2), watch_connection_credit_bytes.div_ceil(2));
+        self.is_below(stream, own, shared)
+    }
+
+    /// Whether a stream has less than its own under way and its connection less than what is shared, or the stream has
+    /// nothing.
+    fn is_below(&self, stream: Slot<Stream>, own_bytes: usize, shared_bytes: usize) -> bool {
+        let stream = &self.streams[stream];
+        let connection = self.connections.get(&stream.connection);
+        let shared = connection.map_or(0, |connection| connection.under_way_bytes);
+        let own = stream.under_way_bytes();
+        own == 0 || own < own_bytes && shared < shared_bytes
+    }
+
     /// Queues a response.
     pub(super) fn send(&mut self, stream: Slot<Stream>, response: Response) {
         let stream = &mut self.streams[stream];
-        stream.take(response.encoded_len());
+        let bytes = response.encoded_len();
+        stream.take(bytes);
         self.outbox.push_back((stream.id, response));
+        let connection = stream.connection;
+        self.connection(connection).under_way_bytes += bytes;
     }
 
     /// Takes a live watcher off the live list, and notes that it is owed everything from `next` on.
@@ -294,16 +349,15 @@ impl Hub {
 
     /// Puts a watcher behind where it waits for its turn, or for room.
     pub(super) fn wait(&mut self, slot: Slot<Watcher>, next: i64, turn: u32) {
-        let watcher = &mut self.watchers[slot];
-        let stream = &mut self.streams[watcher.stream];
-        let wait = if stream.has_room_to_catch_up(self.limits.watch_credit_bytes) {
+        let stream = self.watchers[slot].stream;
+        let wait = if self.has_room_to_catch_up(stream) {
             self.due.insert((turn, next, slot));
             Wait::Due
         } else {
-            stream.parked.insert(slot);
+            self.streams[stream].parked.insert(slot);
             Wait::Parked
         };
-        watcher.position = Position::Behind { next, turn, wait };
+        self.watchers[slot].position = Position::Behind { next, turn, wait };
     }
 
     /// Forgets a watcher. Nothing more is queued for it.
@@ -332,18 +386,27 @@ impl Hub {
         self.watchers.len()
     }
 
-    /// Checks W2 to W4 and the index. O(n log n).
+    /// Checks W2 to W4, W6 and the index. O(n log n).
     ///
     /// # Panics
     /// If an invariant is broken; the message says which.
     pub fn check(&self) {
         let mut parked = 0;
+        let mut connections: BTreeMap<ConnectionId, (usize, usize)> = BTreeMap::new();
         for (slot, stream) in self.streams.iter() {
+            let (streams, bytes) = connections.entry(stream.connection).or_default();
+            (*streams, *bytes) = (*streams + 1, *bytes + stream.under_way_bytes());
+            assert!(
+                stream.parked.is_empty() || stream.under_way_bytes() > 0,
+                "who waits hears (W6)"
+            );
             assert_eq!(self.by_id.get(&stream.id), Some(&slot), "a stream is found by its name");
             let ticks = stream.tick.is_none_or(|time| self.ticks.contains(&(time, slot)));
             assert!(ticks, "a stream that ticks is woken");
             parked += stream.parked.len();
         }
+        let found = self.connections.iter().map(|(id, c)| (*id, (c.streams, c.under_way_bytes)));
+        assert!(found.eq(connections), "connections have what their streams have (W6)");
         let mut listed = Vec::new();
         self.index.check(&mut |lists| {
             assert!(!lists.is_empty(), "what nobody watches is forgotten");

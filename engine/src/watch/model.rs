@@ -19,7 +19,7 @@ use crate::api::etcdserverpb::{
 };
 use crate::api::{Error, KeyRange};
 use crate::config::Limits;
-use crate::ids::{LeaseId, StreamId};
+use crate::ids::{ConnectionId, LeaseId, StreamId};
 use crate::mvcc::{Record, Store};
 use crate::state_machine::Changes;
 use crate::time::Time;
@@ -179,6 +179,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Streams come two or three to a connection.
+const fn connection_of(stream: u64) -> ConnectionId {
+    ConnectionId(stream % 3)
+}
+
 impl World {
     fn new(limits: Limits, seed: u64) -> Self {
         let store = Store::default();
@@ -199,7 +204,7 @@ impl World {
     fn open(&mut self) {
         self.next_stream += 1;
         self.streams.insert(self.next_stream, StreamModel::default());
-        self.hub.open(StreamId(self.next_stream));
+        self.hub.open(StreamId(self.next_stream), connection_of(self.next_stream));
     }
 
     /// One of the open streams.
@@ -410,8 +415,15 @@ impl World {
 
     fn take(&mut self, id: u64, response: Response) {
         let revision = self.store.revision();
+        let of_connection =
+            |(other, _): &(&u64, &StreamModel)| connection_of(**other) == connection_of(id);
+        let shared = self.streams.iter().filter(of_connection);
+        let shared: usize = shared.flat_map(|(_, stream)| stream.under_way.iter()).sum();
         let stream = self.streams.get_mut(&id).expect("nothing is sent on a closed stream");
         let under_way: usize = stream.under_way.iter().sum();
+        let has_credit = under_way == 0
+            || under_way < self.limits.watch_credit_bytes
+                && shared < self.limits.watch_connection_credit_bytes;
         stream.under_way.push_back(response.encoded_len());
         let continues = stream.parts.is_some();
         if response.created {
@@ -439,7 +451,7 @@ impl World {
             assert_eq!(response.revision, revision);
             let all = response.watch_id == -1;
             stream.progress |= all;
-            assert!(all || under_way < self.limits.watch_credit_bytes);
+            assert!(all || has_credit);
             let mut told = stream
                 .watchers
                 .iter()
@@ -453,10 +465,7 @@ impl World {
                 assert!(owed.is_none(), "{watch_id} was told {revision} before {owed:?} (G6)");
             }
         } else {
-            assert!(
-                continues || under_way < self.limits.watch_credit_bytes,
-                "no events without credit"
-            );
+            assert!(continues || has_credit, "no events without credit");
             self.take_events(id, response);
         }
     }
@@ -527,12 +536,14 @@ proptest! {
     fn every_watcher_gets_what_the_list_of_changes_owes_it(
         seed in any::<u64>(),
         watch_credit_bytes in prop_oneof![1..400_usize, 400..5000_usize],
+        watch_connection_credit_bytes in prop_oneof![1..600_usize, 600..9000_usize],
         watch_fragment_bytes in 100..600_usize,
         steps in prop::collection::vec(step(), 1..200),
     ) {
         let watch_progress_interval = Duration::from_secs(10);
         let limits = Limits {
             watch_credit_bytes,
+            watch_connection_credit_bytes,
             watch_fragment_bytes,
             watch_progress_interval,
             ..Limits::default()

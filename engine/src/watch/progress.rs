@@ -61,16 +61,16 @@ impl Hub {
 
     /// Whether any watcher of the stream wants to be told.
     fn tell_idle_watchers(&mut self, stream: Slot<Stream>) -> bool {
-        let (revision, credit_bytes) = (self.revision, self.limits.watch_credit_bytes);
+        let revision = self.revision;
         let mut wanted = false;
         let mut last = i64::MIN;
         while let Some((&watch_id, &slot)) = self.streams[stream].watchers.range(last..).next() {
+            // Nobody asked for it: it is not worth going beyond the credit.
+            let has_room = self.has_room(stream);
             let watcher = &mut self.watchers[slot];
             if watcher.wishes.progress() {
                 wanted = true;
                 let idle = core::mem::replace(&mut watcher.quiet, true);
-                // Nobody asked for it: it is not worth going beyond the credit.
-                let has_room = self.streams[stream].has_room(credit_bytes);
                 if idle && watcher.is_live_at(revision) && has_room {
                     self.send(stream, Response { watch_id, revision, ..Response::default() });
                 }

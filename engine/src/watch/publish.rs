@@ -59,7 +59,7 @@ impl Hub {
         if wanted.clone().next().is_none() {
             return;
         }
-        if !self.streams[watcher.stream].has_room(self.limits.watch_credit_bytes) {
+        if !self.has_room(watcher.stream) {
             return self.fall_behind(slot, self.revision);
         }
         let event_of = |change: &Change| {

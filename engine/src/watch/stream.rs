@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use super::arena::Slot;
 use super::watcher::Watcher;
 use crate::api::Error;
-use crate::ids::StreamId;
+use crate::ids::{ConnectionId, StreamId};
 use crate::time::Time;
 
 /// A stream.
@@ -22,10 +22,16 @@ use crate::time::Time;
 /// The last response that begins within a bound may end beyond it: else one that is larger than the bound would
 /// never be sent. Catching up leaves one half to live events, so that a watcher far behind does not push the
 /// others of its stream behind, too.
+///
+/// The streams of a connection share a credit of their own in the same way. A stream that has nothing under way may
+/// always send one response: so none waits for what others do not read, and whoever waits hears of it when its own
+/// responses leave.
 #[derive(Debug)]
 pub(super) struct Stream {
     /// Its name.
     pub(super) id: StreamId,
+    /// Whose it is.
+    pub(super) connection: ConnectionId,
     /// Its watchers by name.
     pub(super) watchers: BTreeMap<i64, Slot<Watcher>>,
     /// The name that the next watcher gets which has none, or later.
@@ -40,9 +46,10 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A stream without watchers.
-    pub(super) const fn new(id: StreamId) -> Self {
+    pub(super) const fn new(id: StreamId, connection: ConnectionId) -> Self {
         Self {
             id,
+            connection,
             watchers: BTreeMap::new(),
             next_id: 0,
             under_way_bytes: 0,
@@ -79,13 +86,8 @@ impl Stream {
         self.under_way_bytes -= bytes;
     }
 
-    /// Whether live events may be queued.
-    pub(super) const fn has_room(&self, credit_bytes: usize) -> bool {
-        self.under_way_bytes < credit_bytes
-    }
-
-    /// Whether watchers may catch up.
-    pub(super) const fn has_room_to_catch_up(&self, credit_bytes: usize) -> bool {
-        self.under_way_bytes < credit_bytes.div_ceil(2)
+    /// What its responses that have not left yet take.
+    pub(super) const fn under_way_bytes(&self) -> usize {
+        self.under_way_bytes
     }
 }

@@ -316,6 +316,7 @@ impl<R: Runtime> Core<R> {
             is_learner: publication.is_learner,
             cluster_version: Arc::clone(&publication.cluster_version),
             auth: Arc::clone(&publication.auth),
+            tokens: publication.tokens.clone(),
         });
     }
 

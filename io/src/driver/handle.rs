@@ -12,10 +12,13 @@ use std::sync::Arc;
 
 use cairn_engine::api::etcdserverpb::{ResponseHeader, WatchRequest};
 use cairn_engine::api::{Error, Request, Response};
-use cairn_engine::auth::{Auth, Credential};
+use cairn_engine::auth::{Auth, Author, Credential, Token};
+use cairn_engine::cow::CowTree;
 use cairn_engine::raft::Term;
 use cairn_engine::state_machine::Alarms;
-use cairn_engine::{ClusterId, MemberId, RequestId, ShardInput, StreamId, watch};
+use cairn_engine::{
+    ClusterId, ConnectionId, MemberId, RequestId, ShardInput, StreamId, Time, watch,
+};
 
 use super::peers::PeerAcceptor;
 
@@ -45,6 +48,7 @@ struct Inner {
     waiting: RefCell<Waiting>,
     streams: RefCell<BTreeMap<StreamId, Rc<Mail>>>,
     last_stream: Cell<u64>,
+    last_connection: Cell<u64>,
     cluster: ClusterId,
     member: MemberId,
     standing: RefCell<Standing>,
@@ -62,6 +66,7 @@ pub(super) struct Standing {
     pub(super) is_learner: bool,
     pub(super) cluster_version: Arc<str>,
     pub(super) auth: Arc<Auth>,
+    pub(super) tokens: CowTree<Token>,
 }
 
 /// Who waits for answers: places in a list, reused.
@@ -88,6 +93,7 @@ impl Handle {
                 waiting: RefCell::default(),
                 streams: RefCell::default(),
                 last_stream: Cell::new(0),
+                last_connection: Cell::new(0),
                 cluster,
                 member,
                 standing: RefCell::default(),
@@ -127,14 +133,21 @@ impl Handle {
         .await
     }
 
-    /// Opens a watch stream.
-    pub fn watch(&self) -> WatchStream {
+    /// A name for a connection, whose watch streams share a credit.
+    pub fn connection(&self) -> ConnectionId {
+        let number = self.0.last_connection.get() + 1;
+        self.0.last_connection.set(number);
+        ConnectionId(number)
+    }
+
+    /// Opens a watch stream of a connection.
+    pub fn watch(&self, connection: ConnectionId) -> WatchStream {
         let number = self.0.last_stream.get() + 1;
         self.0.last_stream.set(number);
         let id = StreamId(number);
         let mail = Rc::new(Mail::default());
         self.0.streams.borrow_mut().insert(id, mail.clone());
-        self.push(Call::Shard(ShardInput::WatchOpened(id, self.1.clone())));
+        self.push(Call::Shard(ShardInput::WatchOpened(id, connection, self.1.clone())));
         WatchStream { id, handle: self.clone(), mail }
     }
 
@@ -172,6 +185,16 @@ impl Handle {
     /// Users and roles, as this core knows them.
     pub fn auth(&self) -> Arc<Auth> {
         Arc::clone(&self.0.standing.borrow().auth)
+    }
+
+    /// The user that is known by a credential at `now`, by this core's clock; `None`: nobody is.
+    pub fn user(&self, credential: &Credential, now_ns: u64) -> Option<Arc<str>> {
+        let standing = self.0.standing.borrow();
+        let now = Time::from_nanos(now_ns);
+        match standing.auth.resolve(&standing.tokens, now, credential) {
+            Ok(Author::User(identity)) => Some(identity.name),
+            Ok(Author::Nobody | Author::Member) | Err(_) => None,
+        }
     }
 
     /// Takes connections that other members have dialed; `None` but on core 0, where members' listeners belong.

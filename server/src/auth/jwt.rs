@@ -5,8 +5,8 @@
 //!
 //! # Limits
 //!
-//! No ES512, which `ring` has not. A private key of an elliptic curve must be in PKCS #8 (`BEGIN PRIVATE KEY`). Tokens
-//! are verified on the connection's core: those that were verified once are remembered, up to a bound.
+//! No ES512, which `ring` has not. Tokens are verified on the connection's core: those that were verified once are
+//! remembered, up to a bound.
 
 use core::cell::RefCell;
 use core::fmt;
@@ -19,9 +19,11 @@ use cairn_engine::auth::Credential;
 use cairn_io::clock;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use ring::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::config::security::Jwt;
 
@@ -166,7 +168,12 @@ fn is_curve(algorithm: Algorithm) -> bool {
 
 fn encoding_key(algorithm: Algorithm, pem: &[u8]) -> Key<EncodingKey> {
     if is_curve(algorithm) {
-        EncodingKey::from_ec_pem(pem)
+        match PrivateKeyDer::from_pem_slice(pem) {
+            Ok(PrivateKeyDer::Sec1(key)) => {
+                Ok(EncodingKey::from_ec_der(&wrapped(algorithm, key.secret_sec1_der())))
+            }
+            Ok(_) | Err(_) => EncodingKey::from_ec_pem(pem),
+        }
     } else if algorithm == Algorithm::EdDSA {
         EncodingKey::from_ed_pem(pem)
     } else {
@@ -184,11 +191,47 @@ fn decoding_key(algorithm: Algorithm, pem: &[u8]) -> Key<DecodingKey> {
     }
 }
 
+/// A key of an elliptic curve as openssl's `ecparam -genkey` writes it (SEC 1, RFC 5915), in PKCS #8 (RFC 5208), which is
+/// what everybody else takes: a version, the algorithm with the curve's name, and the key.
+fn wrapped(algorithm: Algorithm, sec1: &[u8]) -> Zeroizing<Vec<u8>> {
+    const SEQUENCE: u8 = 0x30;
+    const OCTETS: u8 = 4;
+    const VERSION: [u8; 3] = [2, 1, 0];
+    const EC_PUBLIC_KEY: [u8; 9] = [6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+    const P256: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+    const P384: &[u8] = &[6, 5, 0x2b, 0x81, 4, 0, 0x22];
+    let curve = if algorithm == Algorithm::ES256 { P256 } else { P384 };
+    let named = der(SEQUENCE, &[&EC_PUBLIC_KEY[..], curve].concat());
+    let key = der(OCTETS, sec1);
+    der(SEQUENCE, &Zeroizing::new([&VERSION[..], &named[..], &key[..]].concat()))
+}
+
+/// A value with its tag and length.
+fn der(tag: u8, value: &[u8]) -> Zeroizing<Vec<u8>> {
+    let length = value.len().to_be_bytes();
+    let first = length.iter().position(|byte| *byte != 0).unwrap_or(length.len() - 1);
+    let length = &length[first..];
+    let mut out = Zeroizing::new(vec![tag]);
+    match u8::try_from(value.len()) {
+        Ok(short @ ..=0x7f) => out.push(short),
+        Ok(_) | Err(_) => {
+            out.push(0x80 | u8::try_from(length.len()).expect("eight at most"));
+            out.extend_from_slice(length);
+        }
+    }
+    out.extend_from_slice(value);
+    out
+}
+
 /// The public key that belongs to a private one.
 fn public_half(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, String> {
-    let document = rustls::pki_types::PrivateKeyDer::from_pem_slice(pem);
-    let document = document.map_err(|error| error.to_string())?;
-    let der = document.secret_der();
+    let document = PrivateKeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
+    let wrapped = if let PrivateKeyDer::Sec1(key) = &document {
+        Some(wrapped(algorithm, key.secret_sec1_der()))
+    } else {
+        None
+    };
+    let der = wrapped.as_ref().map_or_else(|| document.secret_der(), |wrapped| &wrapped[..]);
     let rejected = |error: ring::error::KeyRejected| error.to_string();
     let random = ring::rand::SystemRandom::new();
     if is_curve(algorithm) {
@@ -257,6 +300,29 @@ mod tests {
             let other = write(folder.path(), "other", &other.public_key_pem());
             assert!(Signer::new(&jwt(method, other, private)).is_err(), "they are not a pair");
         }
+    }
+
+    #[test]
+    fn keys_are_read_as_openssl_writes_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth/testdata");
+        let file = |name: &str| Some(folder.join(name));
+        for (method, private, public) in [
+            ("RS256", "rsa.pem", "rsa_public.pem"),
+            ("RS512", "rsa_pkcs8.pem", "rsa_public.pem"),
+            ("PS256", "rsa_pkcs8.pem", "rsa_public.pem"),
+            ("ES256", "p256_sec1.pem", "p256_public.pem"),
+            ("ES384", "p384_sec1.pem", "p384_public.pem"),
+        ] {
+            let private_only = Signer::new(&jwt(method, None, file(private))).unwrap();
+            let public_only = Signer::new(&jwt(method, file(public), None)).unwrap();
+            let token = private_only.sign("ann", 7).unwrap();
+            for signer in [&private_only, &public_only] {
+                assert_eq!(signer.verify(&token, &Known::default()), signed("ann", 7), "{method}");
+            }
+            let other = if method.starts_with("ES") { "rsa.pem" } else { "p256_sec1.pem" };
+            assert!(Signer::new(&jwt(method, None, file(other))).is_err(), "{method}");
+        }
+        assert!(Signer::new(&jwt("ES384", None, file("p256_sec1.pem"))).is_err());
     }
 
     #[test]

@@ -20,12 +20,13 @@ use std::path::PathBuf;
 use cairn_engine::auto_compact::AutoCompaction;
 use cairn_engine::config::Storage;
 
+use crate::budget;
 use crate::config::cluster::{ClusterState, InitialCluster};
 use crate::config::gates::FeatureGates;
 use crate::config::security::{AuthToken, Tls, TlsChoice};
 use crate::config::url::Url;
 use crate::discovery::Discovery;
-use crate::log;
+use crate::{log, spans};
 
 /// Everything that a member is told when it starts.
 #[derive(Clone, Debug)]
@@ -86,6 +87,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Streams of one connection.
     pub max_concurrent_streams: u32,
+    /// What one client may have at once.
+    pub client_limits: budget::Limits,
     /// Pings on clients' connections.
     pub grpc_keepalive: KeepAlive,
     /// When history is compacted; `None`: on request.
@@ -109,6 +112,9 @@ pub struct Config {
     pub metrics: MetricsLevel,
     /// Whether `/debug/pprof/` answers.
     pub enable_pprof: bool,
+
+    /// Where spans are exported to; `None`: nowhere.
+    pub distributed_tracing: Option<spans::Settings>,
 
     /// TLS of clients.
     pub client_tls: Tls,

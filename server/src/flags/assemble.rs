@@ -10,6 +10,7 @@ use std::thread;
 
 use cairn_engine::config::Storage;
 
+use crate::budget;
 use crate::config::auto_compaction;
 use crate::config::cluster::{ClusterState, InitialCluster};
 use crate::config::duration::GoDuration;
@@ -22,7 +23,7 @@ use crate::discovery::{Discovery, Service};
 use crate::flags::note::Note;
 use crate::flags::program::Program;
 use crate::flags::settings::Settings;
-use crate::log;
+use crate::{log, spans};
 
 /// Where settings come from. What the defaults are depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,7 @@ pub(super) fn assemble(
         max_txn_ops: settings.narrow("max-txn-ops")?,
         max_request_bytes: settings.narrow("max-request-bytes")?,
         max_concurrent_streams: settings.narrow("max-concurrent-streams")?,
+        client_limits: budget::Limits::new(|budget| settings.unsigned(budget.flag())),
         grpc_keepalive: keep_alive(settings),
         auto_compaction,
         watch_progress_notify_interval: settings
@@ -116,6 +118,7 @@ pub(super) fn assemble(
             _ => MetricsLevel::Basic,
         },
         enable_pprof: settings.bool("enable-pprof"),
+        distributed_tracing: distributed_tracing(settings),
         client_tls: client_tls(settings),
         peer_tls: peer_tls(settings),
         tls,
@@ -369,6 +372,17 @@ fn keep_alive(settings: &Settings) -> KeepAlive {
         interval: settings.some_duration("grpc-keepalive-interval").filter(|_| timeout.is_some()),
         timeout: timeout.unwrap_or(Duration::from_secs(20)),
     }
+}
+
+/// Where spans go. How many there are was checked.
+fn distributed_tracing(settings: &Settings) -> Option<spans::Settings> {
+    let rate = u64::try_from(settings.signed("distributed-tracing-sampling-rate"));
+    settings.bool("enable-distributed-tracing").then(|| spans::Settings {
+        address: settings.text("distributed-tracing-address"),
+        service_name: settings.text("distributed-tracing-service-name"),
+        instance_id: settings.text("distributed-tracing-instance-id"),
+        samples_per_million: rate.unwrap_or_default(),
+    })
 }
 
 fn client_tls(settings: &Settings) -> Tls {

@@ -173,7 +173,7 @@ pub(super) static GROUPS: [Group; 11] = [
     Group { title: "Monitoring", flags: &[
         flag("listen-metrics-urls", Urls, "", Obeyed, "Where to serve only /metrics, /health, /livez and /readyz."),
         flag("metrics", Text, "basic", Obeyed, "How much to measure: basic, or extensive for how long calls take."),
-        flag("enable-pprof", Bool, "false", Obeyed, "Whether /debug/pprof/ answers; it says how to profile Cairn with perf(1)."),
+        flag("enable-pprof", Bool, "false", Obeyed, "Whether /debug/pprof/ answers, with profiles of CPU time for go tool pprof."),
         flag("watch-progress-notify-interval", Duration, "10m", Obeyed, "How often an idle watcher that wants it is told the revision."),
         flag("warning-apply-duration", Duration, "100ms", WithoutEffect("applying an entry waits for nothing; see --warning-unary-request-duration"), "Log what takes longer to apply."),
         flag("warning-unary-request-duration", Duration, "300ms", Obeyed, "Log unary requests that take longer."),
@@ -193,11 +193,11 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("logger", Text, "zap", Obeyed, "Only zap, which means lines as zap writes them."),
     ] },
     Group { title: "Distributed tracing", flags: &[
-        flag("enable-distributed-tracing", Bool, "false", WithoutEffect(TRACING), "Whether to export spans."),
-        flag("distributed-tracing-address", Text, "localhost:4317", WithoutEffect(TRACING), "Where to."),
-        flag("distributed-tracing-service-name", Text, "etcd", WithoutEffect(TRACING), "Under which name."),
-        flag("distributed-tracing-instance-id", Text, "", WithoutEffect(TRACING), "And id."),
-        flag("distributed-tracing-sampling-rate", Signed, "0", WithoutEffect(TRACING), "How many of a million."),
+        flag("enable-distributed-tracing", Bool, "false", Obeyed, "Whether to export spans to a collector of OpenTelemetry."),
+        flag("distributed-tracing-address", Text, "localhost:4317", Obeyed, "The collector, which speaks OTLP over gRPC, without TLS."),
+        flag("distributed-tracing-service-name", Text, "etcd", Obeyed, "Under which name."),
+        flag("distributed-tracing-instance-id", Text, "", Obeyed, "And id."),
+        flag("distributed-tracing-sampling-rate", Signed, "0", Obeyed, "How many of a million calls, beside those whose clients trace them."),
     ] },
     Group { title: "Unsafe", flags: &[
         flag("force-new-cluster", Bool, "false", Obeyed, "Forget all other members: what only they had is lost."),
@@ -207,6 +207,11 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("cores", Unsigned, "0", Obeyed, "Cores to use; 0: all, but one where there are only two."),
         flag("storage", Choice(&["memory", "trees"]), "memory", Obeyed, "Where the key space is: memory, with snapshots of all of it on disk; trees: on disk, in a mapped file of B+trees, with what has changed since the last checkpoint in memory (new, and not yet for data that matters)."),
         flag("runtime", Choice(&["auto", "glommio", "tokio"]), "auto", Obeyed, "What drives them; auto: glommio (io_uring), or tokio where the kernel refuses."),
+        flag("cairn-client-streams", Unsigned, "131072", Obeyed, "Calls under way that one client (a user, or else an address) may have at this member; 0: no limit."),
+        flag("cairn-client-watches", Unsigned, "1000000", Obeyed, "Watchers that one client may have; 0: no limit."),
+        flag("cairn-client-leases", Unsigned, "1000000", Obeyed, "Leases that one client may hold, of those that this member granted since it started; 0: no limit."),
+        flag("cairn-client-bytes", Unsigned, "536870912", Obeyed, "Bytes of requests that one client may have under way; 0: no limit."),
+        flag("cairn-client-requests-per-second", Unsigned, "0", Obeyed, "Requests, and messages on streams, that one client may send in a second; 0: no limit."),
         flag("enable-v2", Bool, "false", NotYet("the v2 API is not served"), "Whether to serve the v2 API, which etcd has no more."),
     ] },
 ];
@@ -219,7 +224,6 @@ const ELECTIONS: &str = "the first election waits no longer than any other";
 const STORAGE: &str = "the storage is not bbolt";
 const PEERS: &str = "links to peers notice by themselves when a peer is gone";
 const COMPACTION: &str = "compaction runs in slices too short to notice";
-const TRACING: &str = "no spans are exported";
 /// lumberjack's defaults.
 const ROTATION: &str =
     r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#;

@@ -2,7 +2,7 @@
 
 /// The fields of a message, in the order of their declaration.
 #[derive(Debug)]
-pub(super) struct Message(pub(super) &'static [Field]);
+pub struct Message(pub(super) &'static [Field]);
 
 /// A field.
 #[derive(Debug)]

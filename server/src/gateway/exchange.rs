@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 use super::descriptor::Message;
 use super::messages::Objects;
 use super::{read, refusal, write};
+use crate::budget::Arriving;
+use crate::context::Context;
 use crate::grpc::call::{Answers, Gone, Questions, Respond};
 use crate::grpc::frame::Messages;
 use crate::grpc::method::Kind;
@@ -54,15 +56,30 @@ pub(super) struct Asked {
     /// Bytes that a message may have.
     bytes_max: usize,
     alarm: Alarm,
+    /// What is here of a message that is not whole; `None`: nobody counts.
+    arriving: Option<Arriving>,
     /// Whether there was a message: without one, the only message of a call is empty.
     any: bool,
 }
 
 impl Asked {
-    pub(super) fn new(body: Incoming, shape: Shape, bytes_max: usize, alarm: Alarm) -> Self {
+    /// Nothing has arrived yet.
+    pub(super) fn new<R: Runtime>(
+        server: &Context<R>,
+        body: Incoming,
+        shape: Shape,
+        alarm: Alarm,
+    ) -> Self {
+        let bytes_max = server.limits().message_bytes_max;
         // Base64 makes four bytes of three, and names take some.
         let objects = Objects::new(bytes_max.saturating_mul(2));
-        Self { body, objects, shape, bytes_max, alarm, any: false }
+        let arriving = server.client().map(|client| Arriving::new(client.clone(), R::now));
+        Self { body, objects, shape, bytes_max, alarm, arriving, any: false }
+    }
+
+    fn count(&mut self) -> Result<(), Status> {
+        let bytes = self.objects.held_bytes();
+        self.arriving.as_mut().map_or(Ok(()), |arriving| arriving.set(bytes))
     }
 
     fn read(&mut self, json: &[u8]) -> Result<Bytes, Status> {
@@ -81,7 +98,8 @@ impl Asked {
 impl Questions for Asked {
     fn poll_next(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
-            if let Some(object) = self.objects.next()? {
+            if let Some(object) = self.objects.cut()? {
+                self.count()?;
                 return Poll::Ready(self.read(&object).map(Some));
             }
             match self.body.as_mut().poll_frame(context) {
@@ -103,6 +121,7 @@ impl Questions for Asked {
                     });
                 }
                 Poll::Pending => {
+                    self.count()?;
                     let late = self.alarm.as_mut().poll(context);
                     return late.map(|()| Err(Error::ContextDeadlineExceeded.into()));
                 }

@@ -9,7 +9,7 @@ use crate::grpc::status::Status;
 
 /// What was received and not read yet.
 #[derive(Debug)]
-pub(super) struct Objects {
+pub struct Objects {
     received: BytesMut,
     /// How many of these bytes were looked at.
     seen: usize,
@@ -23,21 +23,27 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    /// Nothing was received yet; of an object, this many bytes are taken.
+    pub fn new(bytes_max: usize) -> Self {
         let received = BytesMut::new();
         Self { received, seen: 0, depth: 0, in_text: false, escaped: false, bytes_max }
     }
 
     /// Takes the next bytes.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
+    }
+
+    /// Bytes that were taken and are in no object yet.
+    pub fn held_bytes(&self) -> usize {
+        self.received.len()
     }
 
     /// The next whole object, if there is one.
     ///
     /// # Errors
     /// If something else comes, or it is too long.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Status> {
+    pub fn cut(&mut self) -> Result<Option<Bytes>, Status> {
         if self.depth == 0 {
             let blank = |byte: &u8| byte.is_ascii_whitespace();
             let start = self.received.iter().position(|byte| !blank(byte));
@@ -83,7 +89,7 @@ impl Objects {
     ///
     /// # Errors
     /// If an object has no end.
-    pub(super) fn end(&self) -> Result<(), Status> {
+    pub fn end(&self) -> Result<(), Status> {
         if self.depth == 0 {
             return Ok(());
         }
@@ -105,7 +111,7 @@ mod tests {
             let (mut objects, mut found) = (Objects::new(100), Vec::new());
             for part in [&stream[..cut], &stream[cut..]] {
                 objects.push(part);
-                while let Some(object) = objects.next().unwrap() {
+                while let Some(object) = objects.cut().unwrap() {
                     found.push(object);
                 }
             }
@@ -120,11 +126,11 @@ mod tests {
         for text in ["x", "null", "[]", "}", "\"", "1", "\u{fe}"] {
             let mut objects = Objects::new(100);
             objects.push(text.as_bytes());
-            assert_eq!(objects.next().unwrap_err().code, Code::InvalidArgument, "{text}");
+            assert_eq!(objects.cut().unwrap_err().code, Code::InvalidArgument, "{text}");
         }
         let mut objects = Objects::new(100);
         objects.push(b"{\"a\":");
-        assert_eq!(objects.next(), Ok(None));
+        assert_eq!(objects.cut(), Ok(None));
         assert_eq!(objects.end().unwrap_err().message, "unexpected EOF");
     }
 
@@ -134,7 +140,7 @@ mod tests {
         let mut refused = None;
         for _ in 0..101 {
             objects.push(b"{");
-            refused = objects.next().err();
+            refused = objects.cut().err();
         }
         assert_eq!(refused.unwrap().code, Code::ResourceExhausted);
     }

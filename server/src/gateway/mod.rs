@@ -15,14 +15,15 @@
 //!
 //! Limits: no `WebSocket`.
 
-mod descriptor;
+pub mod descriptor;
+pub mod messages;
+pub mod read;
+pub mod schema;
+pub mod write;
+
 mod exchange;
-mod messages;
-mod read;
 mod refusal;
 mod routes;
-mod schema;
-mod write;
 
 use core::time::Duration;
 
@@ -33,6 +34,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use self::exchange::{Asked, Begun, Shape, Unanswered};
+use crate::budget::Visitor;
 use crate::context::Context;
 use crate::grpc::call::{self, Questions as _};
 use crate::grpc::frame;
@@ -47,7 +49,7 @@ const BODY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Answers what was sent to a path below `/v3/`.
 pub(crate) async fn answer<R: Runtime>(
-    server: &Context<R>,
+    (server, visitor): (&Context<R>, &Visitor),
     path: &str,
     head: &mut Parts,
     body: Incoming,
@@ -67,8 +69,8 @@ pub(crate) async fn answer<R: Runtime>(
     server.metrics().started(method);
     let began = R::now();
     // The name in a certificate is nobody's here, as in etcd.
-    let server = match call::admit(server, method, &metadata(&head.headers), None) {
-        Ok((credential, needs_leader)) => &server.for_call(credential, needs_leader),
+    let server = match call::admit(server, method, &metadata(&head.headers), (visitor, None)) {
+        Ok(admitted) => &server.for_call(admitted),
         Err(status) => {
             server.answered(method, began, status.code);
             return refusal::answer(&status);
@@ -76,7 +78,6 @@ pub(crate) async fn answer<R: Runtime>(
     };
     let deadline = exchange::deadline::<R>(limit);
     let shape = shape(method);
-    let bytes_max = server.limits().message_bytes_max;
     let patience = match shape.kind {
         Kind::BidiStream => deadline,
         Kind::Unary | Kind::ServerStream => {
@@ -84,7 +85,7 @@ pub(crate) async fn answer<R: Runtime>(
             deadline.min(limit).or(limit)
         }
     };
-    let asked = Asked::new(body, shape, bytes_max, exchange::alarm::<R>(patience));
+    let asked = Asked::new(server, body, shape, exchange::alarm::<R>(patience));
     if call::needs_task(method) {
         return begin(server.clone(), method, deadline, asked, work).await;
     }
@@ -227,7 +228,7 @@ mod tests {
             let (_, input, _) = schema::METHODS[random(schema::METHODS.len())];
             let mut objects = Objects::new(1 << 20);
             objects.push(&json);
-            while let Ok(Some(object)) = objects.next() {
+            while let Ok(Some(object)) = objects.cut() {
                 let Ok(message) = read::read(input, &object) else { continue };
                 was_read += 1;
                 let (mut printed, mut again) = (Vec::new(), Vec::new());

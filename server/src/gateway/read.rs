@@ -24,7 +24,7 @@ use super::descriptor::{Field, Kind, Message};
 ///
 /// # Errors
 /// If it is no JSON, or what it says of a field is no value of it. The text is for people.
-pub(super) fn read(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, String> {
+pub fn read(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, String> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     let read = Whole(message).deserialize(&mut reader);
     let read = read.map_err(|error| format!("proto: {error}"))?;

@@ -557,7 +557,7 @@ static WATCH_RESPONSE: Message = Message(&[
 ]);
 
 /// Methods with what they take and give.
-pub(super) static METHODS: &[(&str, &Message, &Message)] = &[
+pub static METHODS: &[(&str, &Message, &Message)] = &[
     ("etcdserverpb.KV/Range", &RANGE_REQUEST, &RANGE_RESPONSE),
     ("etcdserverpb.KV/RangeStream", &RANGE_REQUEST, &RANGE_STREAM_RESPONSE),
     ("etcdserverpb.KV/Put", &PUT_REQUEST, &PUT_RESPONSE),

@@ -22,7 +22,7 @@ enum Raw<'a> {
 ///
 /// # Panics
 /// If the bytes are no message.
-pub(super) fn write(message: &Message, bytes: &[u8], out: &mut Vec<u8>) {
+pub fn write(message: &Message, bytes: &[u8], out: &mut Vec<u8>) {
     let mut values = split(message, bytes);
     // Fields come in the order of their declaration, whatever their order on the wire.
     values.sort_by_key(|(place, _)| *place);

@@ -3,12 +3,14 @@
 //! What carries a call implements three small traits; what serves it ([`serve`]) does not know which. So a watch over
 //! JSON is the watch over gRPC, with the same checks, texts and bounds.
 
+use core::cell::Cell;
 use core::future::{Future, poll_fn};
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cairn_engine::ConnectionId;
 use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_engine::auth::Credential;
 use cairn_io::runtime::Runtime;
@@ -19,8 +21,10 @@ use super::status::Status;
 use super::unary::{self, Asked};
 use super::{counted, frame, health, keep_alive, parts, watch};
 use crate::auth::calls::Account;
+use crate::budget::{Budget, Client, Grant, Held, Visitor};
 use crate::context::Context as Server;
 use crate::recipes::{self, Recipe};
+use crate::spans::Span;
 use crate::version;
 
 /// The client does not listen any more.
@@ -93,7 +97,7 @@ pub(crate) async fn serve<R: Runtime>(
     questions: impl Questions,
     respond: impl Respond,
 ) -> Result<Code, Gone> {
-    let (mut questions, mut respond) = counted::both(server.metrics(), method, questions, respond);
+    let (mut questions, mut respond) = counted::both(server, method, questions, respond);
     if let Some(recipe) = Recipe::of(method) {
         let message = match questions.only().await {
             Ok(message) => message,
@@ -162,7 +166,7 @@ fn refuse(respond: impl Respond, status: &Status) -> Result<Code, Gone> {
     Ok(status.code)
 }
 
-/// Reads what is asked in a call that needs no task.
+/// Reads what is asked in a call that needs no task. Whose call it is, was asked before.
 pub(crate) fn read<R: Runtime>(
     server: &Server<R>,
     method: Method,
@@ -180,15 +184,43 @@ pub(crate) fn read<R: Runtime>(
     }
 }
 
+/// Makes room for a lease among those of a client; some may be gone of which nobody has heard.
+///
+/// # Errors
+/// What a client is told that has too many.
+pub(crate) async fn grant<R: Runtime>(
+    server: &Server<R>,
+    client: &Client,
+) -> Result<Grant, Status> {
+    server.sweep_leases(client).await;
+    client.grant(R::now())
+}
+
 /// Asks what needs no task; the answer is a message with its prefix.
 pub(crate) async fn ask<R: Runtime>(
     server: &Server<R>,
     method: Method,
     message: Bytes,
 ) -> Result<Bytes, Status> {
+    let mut held = None;
+    if let Some(client) = server.client() {
+        client.ask(R::now())?;
+        let bytes = u64::try_from(message.len()).expect("64 bits");
+        held = Some(client.take(Budget::Bytes, bytes, R::now())?);
+    }
     let answer = match read(server, method, message)? {
         Asked::Engine(request) => {
+            let grant = match server.client() {
+                Some(client) if matches!(request, Request::LeaseGrant(_)) => {
+                    Some(grant(server, client).await?)
+                }
+                Some(_) | None => None,
+            };
             let response = server.handle().ask(request).await?;
+            drop(held);
+            if let (Some(grant), Response::LeaseGrant(answer)) = (grant, &response) {
+                grant.granted(answer.id);
+            }
             frame::message(response.encoded_len(), |out| response.encode(out))
         }
         Asked::Answer(answer) => answer,
@@ -197,14 +229,50 @@ pub(crate) async fn ask<R: Runtime>(
     Ok(answer)
 }
 
-/// Whether a call with this metadata is one that this member takes now; what its client has shown of itself, and whether
-/// it wants a leader.
+/// A call that this member takes.
+pub(crate) struct Admitted {
+    /// What its client has shown of itself.
+    pub(crate) credential: Credential,
+    /// Whether it wants a leader.
+    pub(crate) needs_leader: bool,
+    pub(crate) called: Called,
+}
+
+/// A call, as budgets and collectors of spans see it.
+pub(crate) struct Called {
+    /// Its place among the calls of whoever is counted.
+    stream: Held,
+    connection: ConnectionId,
+    /// Until it has ended, if it is traced.
+    span: Cell<Option<Span>>,
+}
+
+impl Called {
+    /// Whose budgets count.
+    pub(crate) const fn client(&self) -> &Client {
+        self.stream.client()
+    }
+
+    /// The connection that it came on.
+    pub(crate) const fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// It has ended.
+    pub(crate) fn end(&self, method: Method, code: Code) {
+        if let Some(span) = self.span.take() {
+            span.end(method, code);
+        }
+    }
+}
+
+/// Whether a call with this metadata is one that this member takes now.
 pub(crate) fn admit<R: Runtime>(
     server: &Server<R>,
     method: Method,
     metadata: &HeaderMap,
-    common_name: Option<&Arc<str>>,
-) -> Result<(Credential, bool), Status> {
+    (visitor, common_name): (&Visitor, Option<&Arc<str>>),
+) -> Result<Admitted, Status> {
     let handle = server.handle();
     let version =
         metadata.get("client-api-version").map_or(b"unknown".as_slice(), |v| v.as_bytes());
@@ -217,7 +285,12 @@ pub(crate) fn admit<R: Runtime>(
     if needs_leader && !handle.leader().is_some() {
         return Err(Error::NoLeader.into());
     }
-    Ok((server.accounts().credential(metadata, common_name), needs_leader))
+    let credential = server.accounts().credential(metadata, common_name);
+    let client = visitor.client(handle, &credential, R::now());
+    let stream = client.take(Budget::Streams, 1, R::now())?;
+    let span = Cell::new(server.spans().and_then(|spans| spans.begin(metadata)));
+    let called = Called { stream, connection: visitor.connection(), span };
+    Ok(Admitted { credential, needs_leader, called })
 }
 
 /// What a learner answers, as in etcd: how it is, a range that may be old, a copy of what it has.

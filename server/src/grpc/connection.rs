@@ -11,7 +11,8 @@
 //!
 //! # What a client can make us hold
 //!
-//! - Of requests that have not arrived whole: [`UNFINISHED_BYTES_MAX`], then calls are refused.
+//! - Of requests that have not arrived whole: [`UNFINISHED_BYTES_MAX`], then calls are refused. Over all of its
+//!   connections, what its [budgets](crate::budget) say.
 //! - Of answers that it does not read: what [`outflow`](super::outflow) bounds; further answers wait unencoded, and
 //!   when they are [`ANSWERS_MAX`], no more calls are accepted until it reads.
 //! - Of headers, streams and windows: what h2 is told in [`serve`].
@@ -25,10 +26,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cairn_engine::api::{Code, Error, Response};
+use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_engine::auth::Credential;
 use cairn_io::clock::saturating_ns;
-use cairn_io::driver::Sink;
+use cairn_io::driver::{Handle, Sink};
 use cairn_io::runtime::{Connection as Io, Runtime};
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use h2::server::{Connection as H2, SendResponse};
@@ -37,7 +38,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use slab::Slab;
 
-use super::call::{self, Answers as _, Questions, Respond as _};
+use super::call::{self, Admitted, Answers as _, Called, Questions, Respond as _};
 use super::frame::{self, Messages};
 use super::method::Method;
 use super::outflow::{Gauged, Outflow, Sender};
@@ -46,6 +47,7 @@ use super::send::{Responding, Sending};
 use super::status::{Status, response_head};
 use super::timeout;
 use super::unary::Asked;
+use crate::budget::{Arriving, Budget, Client, Grant, Held};
 use crate::config::KeepAlive;
 use crate::context::Context as Server;
 use crate::web::Door;
@@ -71,12 +73,18 @@ const ANSWERS_MAX: usize = 1024;
 /// Answers on their way to a connection.
 #[derive(Default)]
 struct Outbox {
-    answers: RefCell<VecDeque<(u64, Result<Response, Error>)>>,
+    answers: RefCell<VecDeque<(u64, Result<Response, Status>)>>,
     connection: RefCell<Option<Waker>>,
 }
 
 impl Sink for Outbox {
     fn deliver(&self, key: u64, result: Result<Response, Error>) {
+        self.put(key, result.map_err(Status::from));
+    }
+}
+
+impl Outbox {
+    fn put(&self, key: u64, result: Result<Response, Status>) {
         self.answers.borrow_mut().push_back((key, result));
         if let Some(connection) = self.connection.borrow_mut().take() {
             connection.wake();
@@ -90,6 +98,11 @@ struct Call {
     credential: Credential,
     began: u64,
     respond: SendResponse<Bytes>,
+    called: Called,
+    /// Its message, until it is answered.
+    bytes: Option<Held>,
+    /// The lease that it asks for.
+    grant: Option<Grant>,
 }
 
 struct Connection<R: Runtime> {
@@ -187,14 +200,20 @@ impl<R: Runtime> Connection<R> {
                 break;
             };
             progressed = true;
-            let call = self.calls.remove(key_place(key));
+            let mut call = self.calls.remove(key_place(key));
+            call.bytes = None;
             match result {
                 Ok(response) => {
+                    if let (Some(grant), Response::LeaseGrant(answer)) =
+                        (call.grant.take(), &response)
+                    {
+                        grant.granted(answer.id);
+                    }
                     let encode = |out: &mut Vec<u8>| response.encode(out);
                     let message = frame::message(response.encoded_len(), encode);
                     self.send_answer(call, message);
                 }
-                Err(error) => self.end(call, &Status::from(error)),
+                Err(status) => self.end(call, &status),
             }
         }
         progressed
@@ -221,35 +240,41 @@ impl<R: Runtime> Connection<R> {
             drop(respond.send_response(response, true));
             return;
         }
-        let (method, credential, needs_leader) = match self.admit(&head) {
+        let (method, admitted) = match self.admit(&head) {
             Ok(admitted) => admitted,
             Err(status) => return refuse(&mut respond, &status),
         };
         self.server.metrics().started(method);
         let message_bytes_max = self.server.limits().message_bytes_max;
         let unfinished_bytes = self.unfinished_bytes.clone();
-        let mut receiving = Receiving::new(body, message_bytes_max, unfinished_bytes);
+        let of_client = Arriving::new(admitted.called.client().clone(), R::now);
+        let held = Holding { bytes: 0, of_connection: unfinished_bytes, of_client };
+        let messages = Messages::default();
+        let mut receiving = Receiving { body, messages, message_bytes_max, held };
         if !call::needs_task(method) {
             let message = receiving.poll_only(context);
-            let place = self.calls.insert(Call { method, credential, began: R::now(), respond });
+            let Admitted { credential, called, .. } = admitted;
+            let (began, bytes, grant) = (R::now(), None, None);
+            let call = Call { method, credential, began, respond, called, bytes, grant };
+            let place = self.calls.insert(call);
             match message {
                 Poll::Ready(message) => self.ask(place, message),
                 Poll::Pending => self.unfinished.push(Unfinished { place, receiving }),
             }
         } else {
             let responding = Responding { respond, outflow: self.outflow.clone() };
-            let server = self.server.for_call(credential, needs_leader);
+            let server = self.server.for_call(admitted);
             R::spawn(serve_call(server, method, head.headers, receiving, responding));
         }
     }
 
-    /// Whether a request is one that this server takes; what its client has shown, and whether it wants a leader.
-    fn admit(&self, head: &Parts) -> Result<(Method, Credential, bool), Status> {
+    /// Whether a request is one that this server takes.
+    fn admit(&self, head: &Parts) -> Result<(Method, Admitted), Status> {
         let path = head.uri.path();
         let method = Method::of_path(path).ok_or_else(|| Status::unimplemented(path))?;
-        let name = self.door.common_name.as_ref();
-        let (credential, needs_leader) = call::admit(&self.server, method, &head.headers, name)?;
-        Ok((method, credential, needs_leader))
+        let Door { visitor, common_name, .. } = &self.door;
+        let who = (visitor, common_name.as_ref());
+        Ok((method, call::admit(&self.server, method, &head.headers, who)?))
     }
 
     /// Goes on with the calls whose message has arrived now; whether there were any.
@@ -266,13 +291,25 @@ impl<R: Runtime> Connection<R> {
 
     /// Asks the engine what a call's message says.
     fn ask(&mut self, place: usize, message: Result<Bytes, Status>) {
-        let method = self.calls[place].method;
-        let asked = message.and_then(|message| call::read(&self.server, method, message));
+        let (method, client) =
+            (self.calls[place].method, self.calls[place].called.client().clone());
+        let held = message.and_then(|message| {
+            client.ask(R::now())?;
+            let bytes = u64::try_from(message.len()).expect("64 bits");
+            Ok((client.take(Budget::Bytes, bytes, R::now())?, message))
+        });
+        let asked = held.and_then(|(held, message)| {
+            self.calls[place].bytes = Some(held);
+            call::read(&self.server, method, message)
+        });
         match asked {
             Ok(Asked::Engine(request)) => {
                 let key = u64::try_from(place).expect("64 bits");
                 let credential = core::mem::take(&mut self.calls[place].credential);
                 let handle = self.server.handle().on_behalf_of(credential);
+                if matches!(request, Request::LeaseGrant(_)) {
+                    return self.ask_for_lease(place, client, handle, request);
+                }
                 handle.call(request, self.outbox.clone(), key);
             }
             Ok(Asked::Answer(message)) => {
@@ -286,10 +323,34 @@ impl<R: Runtime> Connection<R> {
         }
     }
 
+    /// Asks for a lease, if its client may have one more.
+    fn ask_for_lease(&mut self, place: usize, client: Client, handle: Handle, request: Request) {
+        let (key, outbox) = (u64::try_from(place).expect("64 bits"), self.outbox.clone());
+        if !client.is_to_be_swept()
+            && let Ok(grant) = client.grant(R::now())
+        {
+            self.calls[place].grant = Some(grant);
+            return handle.call(request, outbox, key);
+        }
+        let server = self.server.clone();
+        R::spawn(async move {
+            let answer = async {
+                let grant = call::grant(&server, &client).await?;
+                let response = handle.ask(request).await?;
+                if let Response::LeaseGrant(answer) = &response {
+                    grant.granted(answer.id);
+                }
+                Ok(response)
+            };
+            outbox.put(key, answer.await);
+        });
+    }
+
     /// Sends an answer and ends the call. One that the client has no room for waits in a task of its own.
     fn send_answer(&self, mut call: Call, message: Bytes) {
         self.server.metrics().sent(call.method, message.len());
         self.server.answered(call.method, call.began, Code::Ok);
+        call.called.end(call.method, Code::Ok);
         // A client that went away is not told.
         let Ok(mut stream) = call.respond.send_response(response_head(), false) else { return };
         stream.reserve_capacity(message.len());
@@ -313,6 +374,7 @@ impl<R: Runtime> Connection<R> {
     /// Ends a call without an answer.
     fn end(&self, mut call: Call, status: &Status) {
         self.server.answered(call.method, call.began, status.code);
+        call.called.end(call.method, status.code);
         if call.method == Method::MemberPromote {
             self.server.metrics().promote_failed(&status.message);
         }
@@ -404,28 +466,45 @@ pub(super) struct Receiving {
     body: RecvStream,
     messages: Messages,
     message_bytes_max: usize,
-    /// What it holds of a message that has not arrived whole, as far as that is counted.
-    held_bytes: usize,
+    held: Holding,
+}
+
+/// What a call holds of a message that has not arrived whole, as far as that is counted.
+struct Holding {
+    bytes: usize,
     /// The sum of that over the connection.
-    unfinished_bytes: Rc<Cell<usize>>,
+    of_connection: Rc<Cell<usize>>,
+    /// And over the client's connections.
+    of_client: Arriving,
+}
+
+impl Holding {
+    /// Corrects the sums.
+    ///
+    /// # Errors
+    /// If one of them is too large.
+    fn set(&mut self, bytes: usize) -> Result<(), Status> {
+        self.of_connection.set(self.of_connection.get() - self.bytes + bytes);
+        self.bytes = bytes;
+        if bytes > 0 && self.of_connection.get() > UNFINISHED_BYTES_MAX {
+            let text = "too many unfinished requests on this connection";
+            return Err(Status::new(Code::ResourceExhausted, text));
+        }
+        self.of_client.set(bytes)
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.of_connection.set(self.of_connection.get() - self.bytes);
+    }
 }
 
 impl Receiving {
-    fn new(body: RecvStream, message_bytes_max: usize, unfinished_bytes: Rc<Cell<usize>>) -> Self {
-        let messages = Messages::default();
-        Self { body, messages, message_bytes_max, held_bytes: 0, unfinished_bytes }
-    }
-
     /// The message of a call that has one.
     fn poll_only(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
         let missing = || Status::new(Code::Internal, "grpc: a call without a message");
         self.poll_next(context).map(|outcome| outcome?.ok_or_else(missing))
-    }
-
-    /// Corrects the sum of what is held.
-    fn hold(&mut self, bytes: usize) {
-        self.unfinished_bytes.set(self.unfinished_bytes.get() - self.held_bytes + bytes);
-        self.held_bytes = bytes;
     }
 }
 
@@ -433,7 +512,7 @@ impl Questions for Receiving {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         loop {
             if let Some(message) = self.messages.next(self.message_bytes_max)? {
-                self.hold(0);
+                self.held.set(0)?;
                 return Poll::Ready(Ok(Some(message)));
             }
             match self.body.poll_data(context) {
@@ -450,20 +529,10 @@ impl Questions for Receiving {
                     return Poll::Ready(Err(Status::new(Code::Internal, "unexpected EOF")));
                 }
                 Poll::Pending => {
-                    self.hold(self.messages.len());
-                    if self.unfinished_bytes.get() > UNFINISHED_BYTES_MAX {
-                        let text = "too many unfinished requests on this connection";
-                        return Poll::Ready(Err(Status::new(Code::ResourceExhausted, text)));
-                    }
+                    self.held.set(self.messages.len())?;
                     return Poll::Pending;
                 }
             }
         }
-    }
-}
-
-impl Drop for Receiving {
-    fn drop(&mut self) {
-        self.hold(0);
     }
 }

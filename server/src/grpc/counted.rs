@@ -4,28 +4,38 @@ use core::task::{Context, Poll};
 
 use bytes::Bytes;
 use cairn_engine::api::Code;
+use cairn_io::runtime::Runtime;
 
 use super::call::{Answers, Gone, Questions, Respond};
 use super::method::Method;
 use super::status::Status;
+use crate::budget::Client;
+use crate::context::Context as Server;
 use crate::metrics::Metrics;
 
 /// One side of a call.
 pub(super) struct Counted<'a, S> {
     metrics: &'a Metrics,
     method: Method,
+    /// Whose messages these are, and the time.
+    client: Option<(&'a Client, Clock)>,
     side: S,
 }
 
+/// A runtime's clock.
+type Clock = fn() -> u64;
+
 /// Both sides of a call.
-pub(super) fn both<Q: Questions, R: Respond>(
-    metrics: &Metrics,
+pub(super) fn both<R: Runtime, Q: Questions, A: Respond>(
+    server: &Server<R>,
     method: Method,
     questions: Q,
-    respond: R,
-) -> (Counted<'_, Q>, Counted<'_, R>) {
-    let questions = Counted { metrics, method, side: questions };
-    (questions, Counted { metrics, method, side: respond })
+    respond: A,
+) -> (Counted<'_, Q>, Counted<'_, A>) {
+    let now: Clock = R::now;
+    let (metrics, client) = (server.metrics(), server.client().map(|client| (client, now)));
+    let questions = Counted { metrics, method, client, side: questions };
+    (questions, Counted { metrics, method, client, side: respond })
 }
 
 impl<Q: Questions> Questions for Counted<'_, Q> {
@@ -33,6 +43,9 @@ impl<Q: Questions> Questions for Counted<'_, Q> {
         let next = self.side.poll_next(context);
         if let Poll::Ready(Ok(Some(message))) = &next {
             self.metrics.received(self.method, message.len());
+            if let Some((client, now)) = self.client {
+                client.ask(now())?;
+            }
         }
         next
     }
@@ -42,8 +55,8 @@ impl<'a, R: Respond> Respond for Counted<'a, R> {
     type Answers = Counted<'a, R::Answers>;
 
     fn begin(self) -> Result<Self::Answers, Gone> {
-        let Self { metrics, method, side } = self;
-        Ok(Counted { metrics, method, side: side.begin()? })
+        let Self { metrics, method, client, side } = self;
+        Ok(Counted { metrics, method, client, side: side.begin()? })
     }
 
     fn refuse(self, status: &Status) {

@@ -31,9 +31,11 @@ use self::peers::PeerMetrics;
 use self::watches::Watches;
 pub(crate) use self::watches::Watching;
 use self::work::{Work, WorkCollector};
+use crate::budget::Budget;
 use crate::config::MetricsLevel;
 use crate::config::gates::FeatureGates;
 use crate::grpc::method::Method;
+use crate::spans;
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -92,6 +94,10 @@ pub struct Metrics {
     pub health_failures: IntCounter,
     /// Connections of clients.
     pub connections: IntGauge,
+    /// Times that a client was refused because it had too much of something, in the order of [`Budget::ALL`].
+    pub refusals: [IntCounter; 5],
+    /// Spans of calls, for who collects them.
+    pub spans: spans::Counters,
     /// Turns that an executor missed and was woken for.
     pub stalls: IntGauge,
     /// The longest of these.
@@ -191,6 +197,11 @@ impl Metrics {
         let collector = Box::new(WorkCollector::new(Arc::clone(&work)));
         registry.register(collector).expect("names of its own");
         made.gauge("etcd_server_quota_backend_bytes", "The quota in bytes.").set(facts.quota_bytes);
+        let refusals = made.counters(
+            "cairn_client_refusals_total",
+            "Times that a client was refused because it had too much of something.",
+            "budget",
+        );
         Self {
             calls: Calls::new(&made, facts.level),
             checks: Checks::new(&made),
@@ -267,6 +278,17 @@ impl Metrics {
             health_failures: made
                 .counter("etcd_server_health_failures", "Health checks that failed."),
             connections: made.gauge("cairn_connections", "Connections of clients."),
+            refusals: Budget::ALL.map(|budget| refusals.with_label_values(&[budget.name()])),
+            spans: spans::Counters {
+                exported: made.counter(
+                    "cairn_spans_exported_total",
+                    "Spans that have arrived at a collector.",
+                ),
+                dropped: made.counter(
+                    "cairn_spans_dropped_total",
+                    "Spans that were lost: there was no room, or no collector.",
+                ),
+            },
             stalls: made
                 .gauge("cairn_runtime_stalls_total", "Stalls of an executor that were ended."),
             stall_longest_us: made.gauge(

@@ -183,7 +183,7 @@ impl Observed {
 }
 
 fn watch(handle: &Handle, create: WatchCreateRequest) -> WatchStream {
-    let stream = handle.watch();
+    let stream = handle.watch(handle.connection());
     stream.send(create_watch(create));
     stream
 }

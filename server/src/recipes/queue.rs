@@ -238,7 +238,7 @@ impl Place {
 
 /// Waits until one of two keys is deleted, or until that cannot be told any more: whoever waits looks again.
 async fn deleted(handle: &Handle, keys: [Bytes; 2], start_revision: i64) {
-    let stream = handle.watch();
+    let stream = handle.watch(handle.connection());
     for key in keys {
         let filters = vec![FilterType::Noput.into()];
         let create =

@@ -13,7 +13,8 @@ use crate::config::security::Tls;
 
 /// Whose certificates are taken: all that are signed well, or only some.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Names {
+pub enum Names {
+    /// All.
     Any,
     /// With one of these common names.
     Common(Vec<String>),
@@ -22,9 +23,11 @@ pub(super) enum Names {
 }
 
 impl Names {
+    /// As the flags say.
+    ///
     /// # Errors
     /// If both kinds of names are wanted.
-    pub(super) fn new(tls: &Tls) -> Result<Self, TlsError> {
+    pub fn new(tls: &Tls) -> Result<Self, TlsError> {
         match (tls.allowed_cns.is_empty(), tls.allowed_hostnames.is_empty()) {
             (true, true) => Ok(Self::Any),
             (false, true) => Ok(Self::Common(tls.allowed_cns.clone())),
@@ -36,7 +39,7 @@ impl Names {
     }
 
     /// Whether a certificate is one of them.
-    pub(super) fn allow(&self, certificate: &CertificateDer<'_>) -> bool {
+    pub fn allow(&self, certificate: &CertificateDer<'_>) -> bool {
         match self {
             Self::Any => true,
             Self::Common(names) => {
@@ -48,7 +51,7 @@ impl Names {
 }
 
 /// The name of the subject.
-pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())
@@ -66,7 +69,7 @@ fn is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
 
 /// What a certificate says of the place that it is used from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// It says nothing, or the place is right.
     Right,
     /// It says another.
@@ -77,7 +80,7 @@ pub(super) enum Place {
 
 /// Compares a certificate with the address that it is used from (etcd `listener_tls.go`, `checkCertSAN`). Names with a
 /// wildcard match no address: that would take asking for the name of the address.
-pub(super) fn place(certificate: &CertificateDer<'_>, from: IpAddr) -> Place {
+pub fn place(certificate: &CertificateDer<'_>, from: IpAddr) -> Place {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Place::Wrong };
     let names = match parsed.subject_alternative_name() {
         Ok(Some(names)) => &names.value.general_names,

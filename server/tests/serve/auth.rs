@@ -50,7 +50,7 @@ fn auth(member: &Member) -> AuthClient<Channel> {
 }
 
 /// A request of whoever has this token.
-fn by<T>(token: &str, message: T) -> Request<T> {
+pub(crate) fn by<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if !token.is_empty() {
         request.metadata_mut().insert("token", token.parse().unwrap());
@@ -58,7 +58,7 @@ fn by<T>(token: &str, message: T) -> Request<T> {
     request
 }
 
-async fn log_in(member: &Member, name: &str, password: &str) -> Result<String, Status> {
+pub(crate) async fn log_in(member: &Member, name: &str, password: &str) -> Result<String, Status> {
     let request = AuthenticateRequest { name: name.into(), password: password.into() };
     Ok(auth(member).authenticate(request).await?.into_inner().token)
 }
@@ -84,7 +84,7 @@ async fn permit(member: &Member, token: &str, kind: Type, key: &str, end: &'stat
 
 /// `root`, `ann` with a role `some` that permits nothing yet, `bob` without any; authentication is enabled. The tokens
 /// of root and of the other two.
-async fn people(member: &Member) -> [String; 3] {
+pub(crate) async fn people(member: &Member) -> [String; 3] {
     for name in ["root", "ann", "bob"] {
         add_user(member, "", name).await;
     }

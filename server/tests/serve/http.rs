@@ -20,6 +20,7 @@ on_both_runtimes! {
     a_connection_is_used_again,
     addresses_of_its_own_serve_http_alone,
     what_goes_on_inside_is_told,
+    time_is_profiled_while_clients_are_served,
     how_long_calls_take_is_told,
 }
 
@@ -175,9 +176,48 @@ async fn what_goes_on_inside_is_told(member: &mut Member) {
     assert!(told["file_descriptor_limit"].as_u64().unwrap() > 0);
     let cmdline = told["cmdline"].to_string();
     assert!(cmdline.contains("--enable-pprof") && !cmdline.contains("swordfish"), "{cmdline}");
-    let (code, body) = get(member, "/debug/pprof/profile?seconds=1");
-    assert_eq!(code, 501);
-    assert!(body.contains(&format!("-p {}", member.process())), "{body}");
+    assert!(get(member, "/debug/pprof/").1.contains("profile?seconds=30"));
+    let cmdline = get(member, "/debug/pprof/cmdline").1;
+    assert!(cmdline.contains("\0--enable-pprof") && !cmdline.contains("swordfish"), "{cmdline}");
+    assert_eq!(get(member, "/debug/pprof/heap").0, 501);
+    assert_eq!(get(member, "/debug/pprof/nothing"), found(404, "Unknown profile\n"));
+    assert_eq!(get(member, "/debug/pprof/profile?seconds=601").0, 400);
+}
+
+async fn time_is_profiled_while_clients_are_served(member: &mut Member) {
+    member.restart(&["--enable-pprof"]).await;
+    let address = member.place.address;
+    let profile = std::thread::spawn(move || {
+        let ask =
+            "GET /debug/pprof/profile?seconds=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        loop {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            std::io::Write::write_all(&mut stream, ask.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            std::io::Read::read_to_end(&mut stream, &mut answer).unwrap();
+            // Else another was faster.
+            if answer.starts_with(b"HTTP/1.1 200") {
+                return answer;
+            }
+        }
+    });
+    let mut kv = member.kv();
+    let mut second = None;
+    while !profile.is_finished() {
+        kv.put(put("a", "1")).await.unwrap();
+        second = second.or_else(|| {
+            let other = get(member, "/debug/pprof/profile?seconds=1");
+            (other.0 == 500).then_some(other.1)
+        });
+    }
+    assert!(second.unwrap().contains("cpu profiling already in use"));
+    let answer = profile.join().unwrap();
+    let body = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    let mut bytes = Vec::new();
+    let mut unpacked = flate2::read::GzDecoder::new(&answer[body..]);
+    std::io::Read::read_to_end(&mut unpacked, &mut bytes).unwrap();
+    let names = String::from_utf8_lossy(&bytes);
+    assert!(names.contains("cairn_io::driver"), "the driver's functions are named");
 }
 
 async fn how_long_calls_take_is_told(member: &mut Member) {

@@ -12,11 +12,12 @@
 //! | http.rs | HTTP/1.1 on the same port |
 //! | gateway.rs | the API in JSON |
 //! | tls.rs, peer_tls.rs | TLS of clients; of members among each other |
+//! | spans.rs | calls that are traced |
 //! | process.rs | starting, stopping, being killed, and reasons not to start |
 //! | `local_cluster.rs` | the subcommand that runs several |
 //! | discovery.rs | members that find each other |
 //! | commands.rs, bench.rs | the commands of every day; the one that makes load |
-//! | hostile.rs | clients that mean no good |
+//! | hostile.rs, budgets.rs | clients that mean no good; what one client may have |
 //! | harness.rs, ask.rs, authority.rs | a member in a child process; questions, made short; certificates |
 
 #![expect(clippy::unwrap_used, reason = "the linter does not see that helpers of tests are tests")]
@@ -28,6 +29,7 @@ mod ask;
 mod auth;
 mod authority;
 mod bench;
+mod budgets;
 mod commands;
 mod discovery;
 mod gateway;
@@ -41,5 +43,6 @@ mod maintenance;
 mod peer_tls;
 mod process;
 mod recipes;
+mod spans;
 mod tls;
 mod watch;

@@ -72,7 +72,7 @@ pub(crate) async fn run(place: Place, life: Incarnation) -> Result<()> {
             let server = server.clone();
             Simulated::spawn(async move {
                 while let Ok((stream, _)) = Simulated::accept(&listener).await {
-                    Simulated::spawn(accept::serve(server.clone(), Box::new(stream), face));
+                    Simulated::spawn(accept::serve(server.clone(), Box::new(stream), face, None));
                 }
             });
         }

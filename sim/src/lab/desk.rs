@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cairn_engine::api::{Error, Request, Response};
 use cairn_engine::auth::Credential;
-use cairn_engine::{MemberId, RequestId, ShardId, ShardInput, StreamId, watch};
+use cairn_engine::{ConnectionId, MemberId, RequestId, ShardId, ShardInput, StreamId, watch};
 
 use super::client::{Change, Trouble};
 use crate::random::Random;
@@ -99,7 +99,10 @@ impl Desk {
     pub(super) fn open(&mut self, member: MemberId, create: watch_create::Request) -> StreamId {
         self.opened += 1;
         let (stream, shard) = (StreamId(self.opened), self.a_shard());
-        self.world.watch(member, shard, ShardInput::WatchOpened(stream, Credential::None));
+        // A connection each, so that none waits for what another does not read.
+        let connection = ConnectionId(stream.0);
+        let opened = ShardInput::WatchOpened(stream, connection, Credential::None);
+        self.world.watch(member, shard, opened);
         let request = watch_create::of(create);
         self.world.watch(member, shard, ShardInput::Watch { stream, request });
         self.streams.insert(stream, Stream { member, shard, said: VecDeque::new() });

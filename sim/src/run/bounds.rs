@@ -5,6 +5,7 @@
 use cairn_engine::{MemberId, StreamId, watch};
 
 use super::Run;
+use super::watchers::{Place, WatchClient, connection_of};
 use crate::check::{Violation, ensure};
 
 /// What a member has under way of its own: leases that end, the time, its name, a compaction, changes of members.
@@ -64,9 +65,33 @@ impl Run {
         let Some(reading) = self.reading.get(&stream) else { return Ok(()) };
         let (under_way, credit): (usize, _) =
             (reading.iter().sum(), self.swarm.limits.watch_credit_bytes);
-        let may = response.events.is_empty() || continues || under_way < credit;
+        let shared = self.shared_bytes(stream);
+        let has_credit = under_way == 0
+            || under_way < credit && shared < self.swarm.limits.watch_connection_credit_bytes;
+        let may = response.events.is_empty() || continues || has_credit;
         ensure(may, "bounds", || {
-            format!("stream {} is sent events while {under_way} bytes wait to be read", stream.0)
+            format!(
+                "stream {} is sent events while {under_way} of {shared} bytes of its connection wait to be read",
+                stream.0
+            )
         })
+    }
+
+    /// What waits to be read on all streams of a stream's connection.
+    fn shared_bytes(&self, stream: StreamId) -> usize {
+        let places = || {
+            let place = |(client, watcher): (usize, &WatchClient)| Some((client, watcher.stream?));
+            self.watchers.iter().enumerate().filter_map(place)
+        };
+        let Some((client, at)) = places().find(|(_, place)| place.stream == stream) else {
+            return 0;
+        };
+        let of_connection = |other: &(usize, Place)| {
+            let (other, place) = other;
+            connection_of(*other) == connection_of(client)
+                && (place.member, place.shard) == (at.member, at.shard)
+        };
+        let reading = |(_, place): (usize, Place)| self.reading.get(&place.stream);
+        places().filter(of_connection).filter_map(reading).flatten().sum()
     }
 }

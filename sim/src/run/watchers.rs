@@ -7,7 +7,7 @@ use cairn_engine::api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
 };
 use cairn_engine::auth::Credential;
-use cairn_engine::{MemberId, ShardId, ShardInput, StreamId, watch};
+use cairn_engine::{ConnectionId, MemberId, ShardId, ShardInput, StreamId, watch};
 
 use super::alarm::Alarm;
 use super::deeds::Deed;
@@ -30,6 +30,11 @@ pub(super) struct Place {
     pub(super) stream: StreamId,
     pub(super) member: MemberId,
     pub(super) shard: ShardId,
+}
+
+/// Two clients have a connection in common, as two parts of a program do.
+pub(super) fn connection_of(client: usize) -> ConnectionId {
+    ConnectionId(u64::try_from(client / 2).expect("64 bits"))
 }
 
 /// A watcher's name that nobody has.
@@ -90,7 +95,11 @@ impl Run {
         self.world.watch(
             member,
             shard,
-            ShardInput::WatchOpened(stream, Credential::CommonName("root".into())),
+            ShardInput::WatchOpened(
+                stream,
+                connection_of(client),
+                Credential::CommonName("root".into()),
+            ),
         );
         self.watchers[client].stream = Some(place);
         for subscription in core::mem::take(&mut self.watchers[client].interrupted) {

@@ -77,6 +77,7 @@ impl Swarm {
             ("appends_in_flight_max", S(&mut limits.appends_in_flight_max)),
             ("watch_fragment_bytes", S(&mut limits.watch_fragment_bytes)),
             ("watch_credit_bytes", S(&mut limits.watch_credit_bytes)),
+            ("watch_connection_credit_bytes", S(&mut limits.watch_connection_credit_bytes)),
             ("watch_progress_interval_ns", Time(&mut limits.watch_progress_interval)),
             ("token_ttl_ns", Time(&mut limits.token_ttl)),
             ("election_timeout_ns", Time(&mut self.election_timeout)),

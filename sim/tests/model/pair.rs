@@ -150,6 +150,7 @@ fn answer(outcome: Outcome, revision: i64) -> Answer {
         | Response::Hash(_)
         | Response::HashKv(_)
         | Response::Snapshot(_)
+        | Response::Downgrade(_)
         | Response::Auth(_) => panic!("no command is answered with this"),
     }
 }
