@@ -359,6 +359,12 @@ mod tests {
                 serde_json::json!({"username": "", "revision": 0, "exp": later}),
                 good,
             ),
+            // What is no time counts as absent in the library (CVE-2026-25537); here it is refused.
+            made(
+                Algorithm::HS256,
+                serde_json::json!({"username": "ann", "revision": 7, "exp": "never"}),
+                good,
+            ),
             // An algorithm of `none`.
             "eyJhbGciOiJub25lIn0.eyJ1c2VybmFtZSI6InJvb3QiLCJyZXZpc2lvbiI6MSwiZXhwIjo5OTk5OTk5OTk5OX0."
                 .to_owned(),
