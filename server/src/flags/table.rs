@@ -205,7 +205,7 @@ pub(super) static GROUPS: [Group; 11] = [
     ] },
     Group { title: "Only in Cairn", flags: &[
         flag("cores", Unsigned, "0", Obeyed, "Cores to use; 0: all, but one where there are only two."),
-        flag("storage", Choice(&["memory", "trees"]), "memory", Obeyed, "Where the key space is: memory, with snapshots of all of it on disk; trees: on disk, in a mapped file of B+trees, with what has changed since the last checkpoint in memory (new, and not yet for data that matters)."),
+        flag("storage", Choice(&["memory", "trees"]), "memory", Obeyed, "Where the key space is: in memory, with snapshots; or (new, not yet for data that matters) in a mapped file of trees."),
         flag("runtime", Choice(&["auto", "glommio", "tokio"]), "auto", Obeyed, "What drives them; auto: glommio (io_uring), or tokio where the kernel refuses."),
         flag("cairn-client-streams", Unsigned, "131072", Obeyed, "Calls under way that one client (a user, or else an address) may have at this member; 0: no limit."),
         flag("cairn-client-watches", Unsigned, "1000000", Obeyed, "Watchers that one client may have; 0: no limit."),
