@@ -34,6 +34,7 @@ use cairn_engine::config::{Limits, Lives, Member, Storage};
 use cairn_engine::event::Event;
 use cairn_engine::peer;
 use cairn_engine::raft::RoleName;
+use cairn_engine::replica::ReplicaStatus;
 use cairn_engine::wal::SegmentSeq;
 use cairn_engine::{ClusterId, Config, LeaseId, MemberId, Replica, RequestId, ShardId};
 
@@ -189,7 +190,9 @@ impl Player {
             ["status", who] => {
                 for id in self.who(who)? {
                     match self.world()?.replica(id) {
-                        Some(replica) => line(out, &format!("{} {:?}", id.0, replica.status())),
+                        Some(replica) => {
+                            line(out, &format!("{} {}", id.0, told(&replica.status())))
+                        }
                         None => line(out, &format!("{} is down", id.0)),
                     }
                 }
@@ -487,4 +490,9 @@ fn nanos(word: &str) -> Result<u64, String> {
         _ => return Err(format!("{word}: a time ends with us, ms or s")),
     };
     Ok(number(digits)? * scale)
+}
+
+/// A member in numbers, without what it has done so far: stories are not about that.
+fn told(status: &ReplicaStatus) -> String {
+    format!("{status:?}").replace(&format!(", tally: {:?}", status.tally), "")
 }
