@@ -2,7 +2,6 @@
 
 use cairn_engine::LeaseId;
 use cairn_engine::lease::{ClusterTime, Lease, Lessor};
-use criterion::Criterion;
 
 /// Leases that are there.
 const LEASES: i64 = 100_000;

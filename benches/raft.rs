@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use cairn_engine::ids::MemberId;
 use cairn_engine::peer::{Body, Known, Message, Settled, codec};
+use cairn_engine::raft::log::Log;
+use cairn_engine::raft::membership::Membership;
 use cairn_engine::raft::message::{Body as RaftBody, LogEnd};
 use cairn_engine::raft::{
-    Config, Durable, Entry, EntryKind, HardState, Index, Log, Membership, Raft, RoleName, Term,
+    Config, Durable, Entry, EntryKind, HardState, Index, Raft, RoleName, Term,
 };
 use cairn_engine::{Rng, Time};
 use core::time::Duration;
