@@ -106,7 +106,7 @@ pub struct Limits {
     /// has, if that is more: the cost of snapshots stays proportional to that of the log. A restart reads
     /// that much of the log, and up to a segment more.
     pub snapshot_log_bytes: u64,
-    /// Bytes of a page of a tree file: see [`PageSize`](crate::storage::PageSize). Fixed when the file is made.
+    /// Bytes of a page of a tree file: see [`PageSize`]. Fixed when the file is made.
     pub page_bytes: u32,
     /// Changes that a slice of a compaction looks at.
     pub sweep_changes_max: usize,

@@ -1,7 +1,7 @@
 //! The JSON gateway: etcd's gRPC API for whoever speaks HTTP and JSON (grpc-gateway, as etcd configures it).
 //!
 //! A request is posted to a path below `/v3/`; its body is the request message, the answer's body the response message. The
-//! message is put into wire form and then goes the way of every gRPC call ([`call`](crate::grpc::call)): the same
+//! message is put into wire form and then goes the way of every gRPC call ([`call`]): the same
 //! checks, the same texts, no socket in between.
 //!
 //! | file | what |
