@@ -3,18 +3,16 @@
 
 use super::Maker;
 
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 6] = [
     ("etcd_server_slow_apply_total", "Always 0: applying waits for nothing."),
     ("etcd_server_slow_read_indexes_total", "Always 0: reads are asked again without being slow."),
     ("etcd_debugging_mvcc_db_compaction_keys_total", "Always 0: no file is compacted."),
     ("etcd_debugging_store_expires_total", "Always 0: there is no v2 store."),
     ("etcd_debugging_store_watch_requests_total", "Always 0: there is no v2 store."),
-    ("etcd_grpc_proxy_cache_hits_total", "Always 0: this is no proxy."),
-    ("etcd_grpc_proxy_cache_misses_total", "Always 0: this is no proxy."),
     ("etcd_grpc_proxy_events_coalescing_total", "Always 0: this is no proxy."),
 ];
 
-const GAUGES: [(&str, &str); 9] = [
+const GAUGES: [(&str, &str); 11] = [
     (
         "etcd_server_snapshot_apply_in_progress_total",
         "Always 0: a snapshot of the leader's replaces the state at once.",
@@ -27,6 +25,8 @@ const GAUGES: [(&str, &str); 9] = [
     ),
     ("etcd_debugging_store_watchers", "Always 0: there is no v2 store."),
     ("etcd_disk_defrag_inflight", "Always 0: there is nothing to defragment."),
+    ("etcd_grpc_proxy_cache_hits_total", "Always 0: this is no proxy."),
+    ("etcd_grpc_proxy_cache_misses_total", "Always 0: this is no proxy."),
     ("etcd_grpc_proxy_cache_keys_total", "Always 0: this is no proxy."),
     ("etcd_grpc_proxy_watchers_coalescing_total", "Always 0: this is no proxy."),
     ("etcd_mvcc_db_open_read_transactions", "Always 0: readers hold no transaction."),
