@@ -191,7 +191,7 @@ impl Player {
                 for id in self.who(who)? {
                     match self.world()?.replica(id) {
                         Some(replica) => {
-                            line(out, &format!("{} {}", id.0, told(&replica.status())))
+                            line(out, &format!("{} {}", id.0, told(&replica.status())));
                         }
                         None => line(out, &format!("{} is down", id.0)),
                     }
