@@ -94,14 +94,12 @@ impl Keeper {
         if lessor.is_empty() {
             return None;
         }
-        if !self.expiring && lessor.next_deadline() <= Some(clock.read(now)) {
+        let ended = clock.ended(now);
+        if !self.expiring && lessor.next_deadline() <= ended {
             let (leases_max, keys_max) = (limits.expire_leases_max, limits.expire_keys_max);
             self.expiring = true;
-            return Some(Command::LeaseExpire(lessor.expired(
-                clock.read(now),
-                leases_max,
-                keys_max,
-            )));
+            let ended = ended.expect("a deadline is not later");
+            return Some(Command::LeaseExpire(lessor.expired(ended, leases_max, keys_max)));
         }
         (now >= clock.stamped + TICK).then_some(Command::Tick)
     }
@@ -119,7 +117,7 @@ impl Keeper {
         if self.expiring {
             return Some(tick);
         }
-        let wait = Duration::from_millis(next.0.saturating_sub(clock.base.0));
+        let wait = Duration::from_millis((next.0 + 1).saturating_sub(clock.base.0));
         Some(tick.min(clock.since + wait))
     }
 }
@@ -127,6 +125,12 @@ impl Keeper {
 impl Clock {
     fn read(&self, now: Time) -> ClusterTime {
         self.base.after(now.since(self.since))
+    }
+
+    /// The last deadline that is over. Time is in whole milliseconds, and a lease counts from the beginning of the one in
+    /// which it was granted; so what ends in the present one might end up to a millisecond early.
+    fn ended(&self, now: Time) -> Option<ClusterTime> {
+        self.read(now).0.checked_sub(1).map(ClusterTime)
     }
 }
 
@@ -146,17 +150,17 @@ mod tests {
     }
 
     #[test]
-    fn time_goes_on_where_the_log_left_it_and_wakes_exactly_at_a_deadline() {
+    fn time_goes_on_where_the_log_left_it_and_wakes_when_a_deadline_is_over() {
         let (mut keeper, lessor) = (Keeper::default(), lessor(10_500));
         assert_eq!(keeper.deadline(&lessor), None, "followers do nothing");
         keeper.begin_to_lead(at(700), ClusterTime(10_000));
-        assert_eq!(keeper.deadline(&lessor), Some(at(1200)));
-        assert_eq!(keeper.due(at(1199), &lessor, &Limits::default()), None);
-        let due = keeper.due(at(1200), &lessor, &Limits::default());
+        assert_eq!(keeper.deadline(&lessor), Some(at(1201)));
+        assert_eq!(keeper.due(at(1200), &lessor, &Limits::default()), None);
+        let due = keeper.due(at(1201), &lessor, &Limits::default());
         assert_eq!(due, Some(Command::LeaseExpire(alloc::vec![LeaseId(1)])));
-        assert_eq!(keeper.due(at(1201), &lessor, &Limits::default()), None, "one at a time");
+        assert_eq!(keeper.due(at(1202), &lessor, &Limits::default()), None, "one at a time");
         keeper.expired();
-        assert!(keeper.due(at(1201), &lessor, &Limits::default()).is_some());
+        assert!(keeper.due(at(1202), &lessor, &Limits::default()).is_some());
     }
 
     #[test]
