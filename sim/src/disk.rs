@@ -12,12 +12,13 @@ use bytes::Bytes;
 use cairn_engine::event::{SnapshotPart, TreeWrite};
 use cairn_engine::mvcc::base::SharedPages;
 use cairn_engine::raft::Index;
-use cairn_engine::recovery::SnapshotSource;
+use cairn_engine::recovery::{SnapshotSource, recover};
 use cairn_engine::storage::meta::SUPERBLOCKS_BYTES;
 use cairn_engine::storage::{PageSource, Run};
 use cairn_engine::tree_file::{TreeFileId, TreeSource};
 use cairn_engine::wal::scan::{SegmentFile, Unreadable};
 use cairn_engine::wal::{LogSource, LogWrite, SegmentSeq};
+use cairn_engine::{ClusterId, MemberId};
 
 use crate::random::Random;
 
@@ -27,11 +28,13 @@ pub const SECTOR_BYTES: usize = 512;
 /// One member's disk.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    segments: BTreeMap<SegmentSeq, Vec<u8>>,
+    segments: BTreeMap<SegmentSeq, File>,
     /// Retired segments, to be used again.
-    spares: Vec<Vec<u8>>,
+    spares: Vec<File>,
     /// Segments retired since a name was last made durable.
-    retired: Vec<(SegmentSeq, Vec<u8>)>,
+    retired: Vec<(SegmentSeq, File)>,
+    /// Recovery has found something here, and nothing was taken away since.
+    holds: bool,
     snapshots: BTreeMap<Index, Vec<u8>>,
     /// Snapshots removed since a name was last made durable.
     removed: Vec<(Index, Vec<u8>)>,
@@ -47,6 +50,42 @@ pub struct Disk {
     trees: BTreeMap<TreeFileId, TreeDisk>,
     /// The write to a tree file that is under way.
     tree_write: Option<TreeWrite>,
+}
+
+/// A file that can be read without a copy: whoever has read of it keeps what was there when it is written again.
+#[derive(Clone, Debug)]
+enum File {
+    Written(Vec<u8>),
+    Read(Bytes),
+}
+
+impl File {
+    fn len(&self) -> usize {
+        match self {
+            Self::Written(bytes) => bytes.len(),
+            Self::Read(bytes) => bytes.len(),
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        if let Self::Read(bytes) = self {
+            *self = Self::Written(Vec::from(core::mem::take(bytes)));
+        }
+        match self {
+            Self::Written(bytes) => bytes,
+            Self::Read(_) => unreachable!("it is written from now on"),
+        }
+    }
+
+    fn read(&mut self) -> &Bytes {
+        if let Self::Written(bytes) = self {
+            *self = Self::Read(Bytes::from(core::mem::take(bytes)));
+        }
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Written(_) => unreachable!("it is read from now on"),
+        }
+    }
 }
 
 /// A tree file: what of it is durable, and what was written since.
@@ -131,8 +170,8 @@ impl Disk {
 
     fn name_segment(&mut self, seq: SegmentSeq, capacity: usize) {
         self.spares.extend(self.retired.drain(..).map(|(_, file)| file));
-        let mut file = self.spares.pop().unwrap_or_default();
-        file.resize(capacity, 0);
+        let mut file = self.spares.pop().unwrap_or(File::Written(Vec::new()));
+        file.bytes_mut().resize(capacity, 0);
         let before = self.segments.insert(seq, file);
         assert!(before.is_none(), "a segment's number is used once");
     }
@@ -216,6 +255,7 @@ impl Disk {
 
     /// Flips one bit of a tree file; once more, and it is as it was.
     pub fn flip_tree(&mut self, id: TreeFileId, offset: u64) {
+        self.holds = false;
         let file = self.trees.get_mut(&id);
         if let Some(byte) = file.and_then(|file| file.durable.get_mut(usize_of(offset))) {
             *byte ^= 1;
@@ -257,6 +297,7 @@ impl Disk {
 
     fn put(&mut self, write: &LogWrite, mut keeps: impl FnMut(usize) -> bool) {
         let file = self.segments.get_mut(&write.segment).expect("named before it is written");
+        let file = file.bytes_mut();
         for (sector, bytes) in write.bytes.chunks(SECTOR_BYTES).enumerate() {
             if keeps(sector) {
                 let start = usize_of(write.offset) + sector * SECTOR_BYTES;
@@ -306,9 +347,9 @@ impl Disk {
 
     /// Flips one bit of a segment; once more, and it is as it was.
     pub fn flip(&mut self, segment: SegmentSeq, offset: u64) {
-        if let Some(byte) =
-            self.segments.get_mut(&segment).and_then(|file| file.get_mut(usize_of(offset)))
-        {
+        self.holds = false;
+        let file = self.segments.get_mut(&segment).map(File::bytes_mut);
+        if let Some(byte) = file.and_then(|file| file.get_mut(usize_of(offset))) {
             *byte ^= 1;
         }
     }
@@ -339,6 +380,7 @@ impl Disk {
 
     /// Makes a block unreadable.
     pub fn spoil(&mut self, segment: SegmentSeq, offset: u64) {
+        self.holds = false;
         self.unreadable.push((segment, offset));
     }
 
@@ -350,11 +392,24 @@ impl Disk {
 
     /// Flips one bit of a snapshot; once more, and it is as it was.
     pub fn flip_snapshot(&mut self, index: Index, offset: u64) {
+        self.holds = false;
         if let Some(byte) =
             self.snapshots.get_mut(&index).and_then(|file| file.get_mut(usize_of(offset)))
         {
             *byte ^= 1;
         }
+    }
+
+    /// Whether nothing is here that a member would start from. What is on a disk stays there, so it is looked for only
+    /// until it was found.
+    pub fn is_blank(&mut self, cluster: ClusterId, id: MemberId) -> bool {
+        if !self.holds {
+            let found = recover(self, cluster, id);
+            self.holds = !found.is_ok_and(|recovery| {
+                recovery.newest.index == Index(0) && recovery.log.entries.is_empty()
+            });
+        }
+        !self.holds
     }
 
     /// The snapshots that are there.
@@ -370,9 +425,9 @@ impl Disk {
 
 impl LogSource for Disk {
     fn segments(&mut self) -> Vec<SegmentFile> {
-        let file = |(seq, bytes): (&SegmentSeq, &Vec<u8>)| SegmentFile {
+        let file = |(seq, file): (&SegmentSeq, &File)| SegmentFile {
             seq: *seq,
-            bytes: u64_of(bytes.len()),
+            bytes: u64_of(file.len()),
         };
         self.segments.iter().map(file).collect()
     }
@@ -384,9 +439,12 @@ impl LogSource for Disk {
         if self.unreadable.iter().any(spoilt) {
             return Err(Unreadable);
         }
-        let file = self.segments.get(&seq).ok_or(Unreadable)?;
+        let file = self.segments.get_mut(&seq).ok_or(Unreadable)?.read();
         let start = usize_of(offset);
-        file.get(start..start + len).map(Bytes::copy_from_slice).ok_or(Unreadable)
+        if start + len > file.len() {
+            return Err(Unreadable);
+        }
+        Ok(file.slice(start..start + len))
     }
 }
 

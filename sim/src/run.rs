@@ -97,6 +97,8 @@ pub struct Run {
     /// It is time to see whether what is waited for holds.
     glances: bool,
     world: World,
+    /// What a request may take.
+    request_timeout: Duration,
     random: Random,
     hunter: Random,
     generator: Generator,
@@ -185,8 +187,9 @@ impl Run {
             ..Record::default()
         };
         let cluster = Cluster::new(config.members.iter().map(to_record));
-        let ttl_min = swarm.config(MemberId(1)).lease_ttl_min();
+        let (ttl_min, request_timeout) = (config.lease_ttl_min(), config.request_timeout());
         Self {
+            request_timeout,
             generator: Generator::new(swarm.work.clone(), seed, ttl_min),
             phase: Phase::Chaos,
             history: History::new(cluster),
@@ -332,7 +335,7 @@ impl Run {
 
     /// What a request may take that waits for an election, and more.
     fn patience_ns(&self) -> u64 {
-        let timeout = self.swarm.config(MemberId(1)).request_timeout();
+        let timeout = self.request_timeout;
         let wait = timeout + 20 * self.swarm.election_timeout;
         // A peer that is brought a snapshot and does not answer is given up after half a minute.
         u64::try_from(wait.as_nanos()).expect("a while") + 45 * SECOND

@@ -204,6 +204,9 @@ impl Kind {
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;
 
+/// The cluster of every run.
+pub const CLUSTER: ClusterId = ClusterId(1);
+
 /// Seeds with this bit are those of members that keep their state in trees: apart from that, and from what follows, the
 /// run is that of the seed without it.
 pub const TREES: u64 = 1 << 62;
@@ -268,7 +271,7 @@ impl Swarm {
         // Who comes later learns from the others who they are.
         let begin = if id.0 <= self.members { self.members } else { 0 };
         Config {
-            cluster: ClusterId(1),
+            cluster: CLUSTER,
             id,
             members: (1..=begin).map(member).collect(),
             seed: 0,

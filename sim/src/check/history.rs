@@ -174,6 +174,35 @@ struct Member {
     commit: Index,
     /// A leader's snapshot took the place of its state since it published last.
     installed: bool,
+    faces: Faces,
+}
+
+/// How a member saw the members when it was looked at last. They change rarely, and comparing is cheaper than encoding.
+#[derive(Debug, Default)]
+struct Faces {
+    cluster: Option<Cluster>,
+    /// Stands for the bytes of the cluster.
+    hash: u64,
+    membership: Option<Membership>,
+    /// What the membership says.
+    sets: Sets,
+}
+
+impl Faces {
+    fn look(&mut self, cluster: &Cluster, membership: &Membership) {
+        if self.cluster.as_ref() != Some(cluster) {
+            let mut bytes = Vec::new();
+            cluster.encode(&mut bytes);
+            let mut hasher = Hasher::default();
+            hasher.bytes(&bytes);
+            self.hash = hasher.finish();
+            self.cluster = Some(cluster.clone());
+        }
+        if self.membership.as_ref() != Some(membership) {
+            self.sets = Sets::of(membership);
+            self.membership = Some(membership.clone());
+        }
+    }
 }
 
 /// Digests of the model's keys, kept up to date event by event.
@@ -389,19 +418,17 @@ impl History {
         replica: &Replica,
     ) -> Result<(), Violation> {
         let (state, raft) = (replica.state(), replica.raft());
-        let mut members = Vec::new();
-        state.cluster.encode(&mut members);
-        let mut hasher = Hasher::default();
-        hasher.bytes(&members);
-        let seen = (state.digest, hasher.finish());
+        let member = self.members.entry(id).or_default();
+        member.faces.look(&state.cluster, raft.membership());
+        let seen = (state.digest, member.faces.hash);
         let first = *self.states.entry(applied).or_insert(seen);
         ensure(applied == Index(0) || first == seen, "digest", || {
             format!("member {} is {seen:x?} at {applied}, another was {first:x?}", id.0)
         })?;
         let commit = raft.hard_state().commit;
         if commit <= self.last() && commit > Index(0) {
-            let (sets, expected) = (Sets::of(raft.membership()), self.sets(commit));
-            ensure(sets == *expected, "membership", || {
+            let (sets, expected) = (&self.members[&id].faces.sets, self.sets(commit));
+            ensure(sets == expected, "membership", || {
                 format!("member {} counts {sets:?} at {commit}, not {expected:?}", id.0)
             })?;
         }

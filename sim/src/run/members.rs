@@ -17,8 +17,6 @@ use std::collections::BTreeSet;
 use cairn_engine::MemberId;
 use cairn_engine::api::Request;
 use cairn_engine::cluster::Wish;
-use cairn_engine::raft::Index;
-use cairn_engine::recovery::recover;
 
 use super::deeds::Deed;
 use super::{Alarm, MILLI, Phase, Run, SECOND};
@@ -26,6 +24,7 @@ use crate::check::{Violation, ensure};
 use crate::clock::Clock;
 use crate::disk::Torn;
 use crate::network::Quality;
+use crate::swarm::CLUSTER;
 use crate::trace::Note;
 
 /// What is known about the members beside what the log says.
@@ -248,7 +247,7 @@ impl Run {
     fn may_lose(&mut self, id: MemberId) -> bool {
         let last = self.history.last();
         let sets = self.history.sets(last).clone();
-        let timeout = self.swarm.config(MemberId(1)).request_timeout();
+        let timeout = self.request_timeout;
         let wishes_ns = 2 * u64::try_from(timeout.as_nanos()).expect("a while");
         let cluster = self.history.cluster();
         let others = |other: MemberId| {
@@ -270,10 +269,7 @@ impl Run {
 
     /// Whether a member's disk holds nothing.
     pub(super) fn is_blank(&mut self, id: MemberId) -> bool {
-        let config = self.swarm.config(id);
-        recover(self.world.disk(id), config.cluster, id).is_ok_and(|recovery| {
-            recovery.newest.index == Index(0) && recovery.log.entries.is_empty()
-        })
+        self.world.disk(id).is_blank(CLUSTER, id)
     }
 
     /// A member's disk is lost, if that is fair.
