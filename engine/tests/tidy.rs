@@ -93,10 +93,11 @@ const STRANGERS: [(&str, &[&str]); 8] = [
 ];
 
 /// Crates that a crate must not depend on: the arrows go server → io → engine ← sim.
-const DEPENDENCIES: [(&str, &[&str]); 3] = [
+const DEPENDENCIES: [(&str, &[&str]); 4] = [
     ("engine", &["cairn-io", "cairn-server", "cairn-sim", "tokio", "glommio"]),
     ("io", &["cairn-server", "cairn-sim"]),
     ("sim", &["cairn-io", "cairn-server", "tokio", "glommio"]),
+    ("http2", &["cairn", "tokio", "glommio", "http"]),
 ];
 
 /// Files that may use `unsafe`, each with a decision page.

@@ -1,6 +1,6 @@
 //! The calls that load is made of, and what their heads say.
 
-use crate::h2::hpack::Field;
+use cairn_http2::hpack::Field;
 
 /// A method of etcd's API, or of gRPC's health service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

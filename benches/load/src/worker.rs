@@ -10,7 +10,6 @@ use std::io;
 
 use crate::clock::{Clock, MILLISECOND};
 use crate::h2::connection::{Event, Status};
-use crate::h2::hpack::Field;
 use crate::link::Link;
 use crate::method::code_name;
 use crate::pace::{Extent, Pace, part};
@@ -18,6 +17,7 @@ use crate::poll::Poll;
 use crate::record::{Done, Record};
 use crate::target::Target;
 use crate::work::{Heard, Shape, Share, Step, Work};
+use cairn_http2::hpack::Field;
 
 /// An endpoint, and the heads of requests to it.
 #[derive(Clone, Debug)]

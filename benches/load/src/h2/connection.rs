@@ -3,8 +3,8 @@
 use core::mem;
 use std::collections::{BTreeMap, VecDeque};
 
-use super::frame::{self, Frame, flag, kind, setting};
-use super::hpack::{Encoder, Field, Reader};
+use cairn_http2::frame::{self, Frame, flag, kind, setting};
+use cairn_http2::hpack::{Decoder, Encoder, Field, Seen};
 
 /// What arrives.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +53,8 @@ pub(crate) struct Connection {
     /// A head that goes on in the next frame: its call, whether that ends with it, and its block so far.
     head: Option<(u32, bool, Vec<u8>)>,
     encoder: Encoder,
-    reader: Reader,
+    /// Without a table, as the server was told: each block stands for itself.
+    decoder: Decoder,
     /// Each kind of head as it was encoded last, and what the other side knew then.
     encoded: BTreeMap<usize, (usize, Vec<u8>)>,
     /// The blocks of a head, and of trailers, that say that all is well.
@@ -89,7 +90,7 @@ impl Connection {
             partial: Vec::new(),
             head: None,
             encoder: Encoder::default(),
-            reader: Reader::new(),
+            decoder: Decoder::new(0),
             encoded: BTreeMap::new(),
             well: [Vec::new(), Vec::new()],
             window: 65_535,
@@ -351,14 +352,20 @@ impl Connection {
     }
 
     /// What a block says about its call.
-    fn status(&self, block: &[u8], is_last: bool) -> Option<Status> {
+    fn status(&mut self, block: &[u8], is_last: bool) -> Option<Status> {
         let (mut http, mut code, mut text) = (None, None, String::new());
-        self.reader.read(block, |name, value| match name {
-            b":status" => http = Some(value.to_vec()),
-            b"grpc-status" => code = core::str::from_utf8(value).ok().and_then(|v| v.parse().ok()),
-            b"grpc-message" => text = unescaped(value),
-            _ => {}
-        })?;
+        let see = |Seen { name, value, .. }: Seen<'_>| {
+            match name {
+                b":status" => http = Some(value.to_vec()),
+                b"grpc-status" => {
+                    code = core::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
+                }
+                b"grpc-message" => text = unescaped(value),
+                _ => {}
+            }
+            true
+        };
+        self.decoder.decode(block, see).ok()?;
         match (http, code) {
             (Some(http), None) if http != b"200" => {
                 let text = format!("HTTP status {}", String::from_utf8_lossy(&http));

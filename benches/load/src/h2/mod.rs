@@ -7,6 +7,3 @@
 //! does wrong is an error that ends the connection, never a panic.
 
 pub(crate) mod connection;
-pub(crate) mod frame;
-pub(crate) mod hpack;
-mod huffman;
