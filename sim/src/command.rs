@@ -395,6 +395,7 @@ fn send_out(extent: &Extent, out: &mut impl Write) -> io::Result<Verdict> {
             sum.nanos / 1_000_000 / ms.max(1),
         )?;
     }
+    writeln!(out, "{}.{} s of a core", busy_ms / 1000, busy_ms / 100 % 10)?;
     let all = Mark::all();
     let missing: Vec<String> =
         all.iter().filter(|mark| !seen.contains_key(mark)).map(Mark::to_string).collect();

@@ -14,9 +14,6 @@ use std::thread;
 
 use crate::fleet;
 
-/// How long each way of looking may take; what hangs was not found.
-const SECONDS_MAX: u64 = 180;
-
 /// What to plant, and how long to look.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct Mutants {
@@ -28,6 +25,9 @@ pub struct Mutants {
     /// Seeds that a mutant may survive
     #[arg(long, default_value_t = 1500)]
     seeds: u64,
+    /// Seconds that each way of looking may take; what hangs was not found
+    #[arg(long, default_value_t = 180)]
+    seconds: u64,
     /// Only so many of those that are found soon, others for each commit
     #[arg(long, conflicts_with = "names")]
     sample: Option<usize>,
@@ -40,6 +40,8 @@ struct Row {
     found: String,
     rule: String,
     step: String,
+    /// How long a core was busy with it, where a fleet found it.
+    core_seconds: String,
 }
 
 impl Mutants {
@@ -55,7 +57,10 @@ impl Mutants {
             Some(count) => sample(&root, count)?,
             None => self.names.clone(),
         };
-        writeln!(out, "| mutant | found by | rule | step | seconds |\n|---|---|---|---|---|")?;
+        writeln!(
+            out,
+            "| mutant | found by | rule | step | core-seconds | seconds |\n|---|---|---|---|---|---|"
+        )?;
         let mut survivors = 0;
         for patch in patches(&root)? {
             let name = name_of(&patch);
@@ -80,7 +85,9 @@ impl Mutants {
             survivors += usize::from(row.is_none());
             let row = row.unwrap_or_else(Row::survivor);
             let seconds = began.elapsed().as_secs() + 1;
-            writeln!(out, "| {name} | {} | {} | {} | {seconds} |", row.found, row.rule, row.step)?;
+            let Row { found, rule, step, core_seconds } = row;
+            writeln!(out, "| {name} | {found} | {rule} | {step} | {core_seconds} | {seconds} |")?;
+            out.flush()?;
         }
         writeln!(out, "\n{survivors} survived")?;
         Ok(survivors)
@@ -92,8 +99,9 @@ impl Mutants {
         let pages = simulator.with_extension("pages");
         let pages = pages.to_string_lossy();
         let fleet = ["fleet", "--seeds", &seeds, "--out", &pages];
+        let limit = self.seconds;
         for way in [&fleet[..], &["walk"], &["check"]] {
-            let said = listen(simulator, way)?;
+            let said = listen(simulator, way, limit)?;
             if let Some(row) = Row::read(way[0], &said) {
                 return Ok(Some(row));
             }
@@ -104,18 +112,19 @@ impl Mutants {
 
 impl Row {
     fn survivor() -> Self {
-        Self { found: "survives".to_owned(), rule: "–".to_owned(), step: "–".to_owned() }
+        Self::of("survives", "–", "–")
+    }
+
+    fn of(found: &str, rule: &str, step: &str) -> Self {
+        let [found, rule, step] = [found, rule, step].map(str::to_owned);
+        Self { found, rule, step, core_seconds: "–".to_owned() }
     }
 
     /// What the tests said, if one failed.
     fn read_story(said: &str) -> Option<Self> {
         let story =
             said.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-        story.map(|story| Self {
-            found: "story".to_owned(),
-            rule: story.to_owned(),
-            step: "–".to_owned(),
-        })
+        story.map(|story| Self::of("story", story, "–"))
     }
 
     /// What a command of the simulator said, if it found something.
@@ -126,13 +135,15 @@ impl Row {
                 let line = lines.find(|line| line.contains(" FAILS at step "))?;
                 let (seed, rest) = line.split_once(" FAILS at step ")?;
                 let (step, rule) = rest.split_once(": ")?;
-                Some(Self { found: seed.to_owned(), rule: rule.to_owned(), step: step.to_owned() })
+                let busy = lines.find_map(|line| line.strip_suffix(" s of a core"));
+                let core_seconds = busy.unwrap_or("–").to_owned();
+                Some(Self { core_seconds, ..Self::of(seed, rule, step) })
             }
             "walk" => {
                 let line = lines.find(|line| line.ends_with(" FAILS"))?;
                 let rule = lines.next()?.split_once(':')?.0;
-                let found = line.trim_end_matches(" FAILS").to_owned();
-                Some(Self { found, rule: rule.to_owned(), step: lines.count().to_string() })
+                let found = line.trim_end_matches(" FAILS");
+                Some(Self::of(found, rule, &lines.count().to_string()))
             }
             _ => {
                 let rest: Vec<&str> =
@@ -140,7 +151,7 @@ impl Row {
                 let scope = rest.first()?.split_once(':')?.0;
                 let rule = rest.get(1)?.split_once(':')?.0;
                 let step = (rest.len() - 2).to_string();
-                Some(Self { found: format!("check of {scope}"), rule: rule.to_owned(), step })
+                Some(Self::of(&format!("check of {scope}"), rule, &step))
             }
         }
     }
@@ -231,14 +242,14 @@ fn play_stories(copy: &Path, scratch: &Path) -> io::Result<Option<Row>> {
 }
 
 /// What a command of the simulator says, if it comes to an end.
-fn listen(simulator: &Path, arguments: &[&str]) -> io::Result<String> {
+fn listen(simulator: &Path, arguments: &[&str], seconds_max: u64) -> io::Result<String> {
     let said = simulator.with_extension("txt");
     let mut child = Command::new(simulator)
         .args(arguments)
         .stdout(fs::File::create(&said)?)
         .stderr(Stdio::null())
         .spawn()?;
-    for _ in 0..SECONDS_MAX {
+    for _ in 0..seconds_max {
         if child.try_wait()?.is_some() {
             return fs::read_to_string(said);
         }
@@ -254,7 +265,7 @@ mod tests {
     use super::*;
 
     fn row(found: &str, rule: &str, step: &str) -> Option<Row> {
-        Some(Row { found: found.to_owned(), rule: rule.to_owned(), step: step.to_owned() })
+        Some(Row::of(found, rule, step))
     }
 
     #[test]
@@ -270,6 +281,8 @@ mod tests {
     fn what_the_simulator_says_becomes_a_row() {
         let fleet = "seed 4 FAILS at step 1076: recovery\n  member 1 cannot start\n";
         assert_eq!(Row::read("fleet", fleet), row("seed 4", "recovery", "1076"));
+        let busy = format!("{fleet}4 seeds from 1: 7 steps\n2.5 s of a core\n");
+        assert_eq!(Row::read("fleet", &busy).unwrap().core_seconds, "2.5");
         assert_eq!(Row::read("fleet", "1500 seeds from 1: 7 steps\n"), None);
         let walk = "walk 7 FAILS\nleader completeness: 2 leads\n  Timeout(MemberId(1))\n";
         assert_eq!(Row::read("walk", walk), row("walk 7", "leader completeness", "1"));
