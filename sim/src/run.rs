@@ -470,6 +470,7 @@ impl Run {
             Observation::Halted(id, Halt::Removed) => self.left(id),
             Observation::Halted(id, Halt::Damaged(_)) if self.decayed.contains(&id) => {
                 self.tally.refusals += 1;
+                self.undo_rot(id);
                 self.alarm(0, Alarm::Restart(id));
                 Ok(())
             }

@@ -398,8 +398,15 @@ impl World {
         let shard_config =
             ShardConfig { cluster: config.cluster, member: config.id, limits: config.limits, seed };
         let mut replica = Replica::new(config, recovery, now);
-        let Some(Output::Publish(first)) = replica.poll() else {
-            panic!("a replica begins with a publication")
+        let first = match replica.poll() {
+            Some(Output::Publish(first)) => first,
+            // What it read to get there is damaged.
+            Some(Output::Halt(halt)) => {
+                self.member(id).corpse = Some(replica);
+                self.observed.push_back(Observation::Halted(id, halt));
+                return;
+            }
+            other => panic!("a replica begins with a publication, not with {other:?}"),
         };
         let shard = |_| (Shard::new(shard_config, &first), first.view.clone());
         let shards: Vec<_> = (0..shards).map(shard).collect();
