@@ -19,6 +19,9 @@ use crate::run::marks::{Mark, Marks};
 use crate::run::tally::Tally;
 use crate::script;
 
+/// Where pages and plans of runs that fail go.
+const FAILURES: &str = "sim-failures";
+
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub enum Command {
@@ -176,7 +179,7 @@ pub struct Extent {
     #[arg(long, default_value_t = 1)]
     cores: usize,
     /// Where a page of a run that fails goes
-    #[arg(long, default_value = "sim-failures")]
+    #[arg(long, default_value = FAILURES)]
     out: PathBuf,
     /// Make the members of each run lie: every one of them must fail
     #[arg(long)]
@@ -200,7 +203,16 @@ pub enum Verdict {
 /// # Errors
 /// If nobody takes what is told.
 pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
-    fleet::name_seed_in_panics();
+    let folder = match command {
+        Command::Fleet(extent) => extent.out.clone(),
+        _ => PathBuf::from(FAILURES),
+    };
+    fleet::tell_of_panics(move |seed, story, plan| {
+        // Without standard error there is nobody to tell.
+        if let Err(error) = keep(seed, story, plan, &folder, &mut io::stderr()) {
+            writeln!(io::stderr(), "no page of seed {seed}: {error}").ok();
+        }
+    });
     match *command {
         Command::Run { seed, lines, plan: ref file, reruns } => {
             let mut report = fleet::run(seed);
@@ -354,14 +366,19 @@ fn listen_to_canaries(fleet: Fleet, out: &mut impl Write) -> io::Result<Verdict>
 }
 
 /// Keeps a page of a run that failed, and its plan, and says where.
-fn keep(seed: u64, folder: &Path, out: &mut impl Write) -> io::Result<()> {
-    let (_, story) = fleet::tell(&Plan::of(seed));
+fn keep(
+    seed: u64,
+    story: &Story,
+    plan: &Plan,
+    folder: &Path,
+    out: &mut impl Write,
+) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let page = folder.join(format!("seed-{seed}.html"));
-    fs::write(&page, report::page(&story))?;
-    let plan = page.with_extension("plan");
-    fs::write(&plan, plan::write(&fleet::note(&Plan::of(seed)).1))?;
-    writeln!(out, "page: {}\nplan: {}", page.display(), plan.display())
+    fs::write(&page, report::page(story))?;
+    let file = page.with_extension("plan");
+    fs::write(&file, plan::write(plan))?;
+    writeln!(out, "page: {}\nplan: {}", page.display(), file.display())
 }
 
 fn read_plan(file: &Path) -> io::Result<Plan> {
@@ -380,7 +397,10 @@ fn send_out(extent: &Extent, out: &mut impl Write) -> io::Result<Verdict> {
         report.marks.iter().for_each(|(mark, count)| *seen.entry(*mark).or_default() += count);
         if report.violation.is_some() {
             verdict = Verdict::Fails;
-            told = writeln!(out, "{report}").and_then(|()| keep(report.seed, &extent.out, out));
+            let plan = Plan::of(report.seed);
+            let (story, noted) = (fleet::tell(&plan).1, fleet::note(&plan).1);
+            told = writeln!(out, "{report}")
+                .and_then(|()| keep(report.seed, &story, &noted, &extent.out, out));
         }
     });
     told?;

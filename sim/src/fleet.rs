@@ -19,7 +19,7 @@ use crate::report::Story;
 use crate::run::deeds::Tape;
 use crate::run::marks::Marks;
 use crate::run::tally::Tally;
-use crate::run::{Plan, Run};
+use crate::run::{Plan, Run, steps_behind};
 use crate::swarm::Swarm;
 use crate::trace::Trace;
 
@@ -68,16 +68,35 @@ thread_local! {
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Makes panics name the seed: where a panic ends the process, nobody else can.
-pub fn name_seed_in_panics() {
+/// Makes panics name the seed; and where a panic ends the process, `keep` is given the run up to the step that panics, as
+/// a story and as a plan, because nobody else can tell it any more. A panic outside of any step (while members are
+/// started) only names its seed.
+pub fn tell_of_panics(keep: impl Fn(u64, &Story, &Plan) + Send + Sync + 'static) {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         before(info);
-        if let Some(seed) = SEED.get() {
-            // Without standard error there is nobody to tell.
-            writeln!(io::stderr(), "seed {seed} panics; replay: cairn sim run --seed {seed}").ok();
+        // If it panics again in here, nobody asks once more.
+        let Some(seed) = SEED.take() else { return };
+        // Without standard error there is nobody to tell.
+        writeln!(io::stderr(), "seed {seed} panics; replay: cairn sim run --seed {seed}").ok();
+        if cfg!(panic = "abort") {
+            let text = info.payload_as_str().unwrap_or("a panic without words");
+            let (story, plan) = tell_up_to(&Plan::of(seed), steps_behind(), text);
+            keep(seed, &story, &plan);
         }
     }));
+}
+
+/// Runs a plan once more, up to a step that panics, to see what led to it, and notes what is done.
+pub fn tell_up_to(plan: &Plan, steps: u64, panic: &str) -> (Story, Plan) {
+    let mut run = Run::new(plan.clone(), Trace::keeping(0).recording())
+        .noting()
+        .ending(steps, Violation::new("assertion", panic));
+    let violation = run.play().err();
+    let report = report_of(plan.seed, &run, violation);
+    let record = run.trace.take_record();
+    let noted = Plan { deeds: run.deeds().cloned(), skipped: BTreeSet::new(), ..plan.clone() };
+    (story_of(plan, &report, record), noted)
 }
 
 /// Runs one seed, and keeps the last lines of what happens.
@@ -93,6 +112,11 @@ pub fn run_plan(plan: &Plan, lines_max: usize) -> Report {
 /// Runs a plan once more, to see it: the same run, as a page shows it.
 pub fn tell(plan: &Plan) -> (Report, Story) {
     let (report, record) = run_told(plan, Trace::keeping(0).recording());
+    let story = story_of(plan, &report, record);
+    (report, story)
+}
+
+fn story_of(plan: &Plan, report: &Report, record: Option<Box<Record>>) -> Story {
     let mut facts: Vec<_> = report
         .tally
         .named()
@@ -101,14 +125,13 @@ pub fn tell(plan: &Plan) -> (Report, Story) {
         .collect();
     facts.push(("trace".to_owned(), format!("{:016x}", report.hash)));
     facts.push(("swarm".to_owned(), format!("{:?}", plan.swarm)));
-    let story = Story {
+    Story {
         title: format!("seed {}", plan.seed),
         replay: format!("cairn sim run --seed {}", plan.seed),
         violation: report.violation.clone(),
         facts,
         record: record.expect("it was to be kept"),
-    };
-    (report, story)
+    }
 }
 
 /// Runs a plan, and notes what is done: the same run as a plan of its own.
@@ -133,16 +156,21 @@ fn run_all(plan: &Plan, trace: Trace, notes: bool) -> (Report, Option<Box<Record
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
         Err(Violation::new("assertion", text.unwrap_or("a panic without words")))
     });
+    SEED.set(None);
     let record = run.trace.take_record();
-    let report = Report {
+    let report = report_of(seed, &run, outcome.err());
+    (report, record, run.deeds().cloned())
+}
+
+fn report_of(seed: u64, run: &Run, violation: Option<Violation>) -> Report {
+    Report {
         seed,
         tally: run.tally(),
         hash: run.trace.hash(),
         marks: run.marks().clone(),
-        violation: outcome.err(),
+        violation,
         lines: run.trace.lines().map(str::to_owned).collect(),
-    };
-    (report, record, run.deeds().cloned())
+    }
 }
 
 impl Fleet {

@@ -9,6 +9,7 @@
 //!
 //! Whatever chance decides comes from the seed, so a run can be repeated; only then is its record kept.
 
+use core::cell::Cell;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -127,6 +128,17 @@ pub struct Run {
     pub trace: Trace,
     tally: Tally,
     marks: Marks,
+    /// After so many steps the run fails with this: a panic is there that ends the process.
+    ends: Option<(u64, Violation)>,
+}
+
+thread_local! {
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many steps the run under way on this thread has behind it; of the last run, if there is none.
+pub fn steps_behind() -> u64 {
+    STEPS.get()
 }
 
 /// Whether a leader tells another member to take over.
@@ -159,6 +171,7 @@ const CHAOS_STEPS_MAX: u64 = 60_000;
 impl Run {
     /// The run of a plan, told to a trace.
     pub fn new(plan: Plan, trace: Trace) -> Self {
+        STEPS.set(0);
         let Plan { seed, mut swarm, skipped, canary, mut deeds, .. } = plan;
         // What is done in the calm comes behind it, even if it is at the same time.
         let (mut calm_number, mut planned_later) = (None, Tape::new());
@@ -223,6 +236,7 @@ impl Run {
             world,
             random,
             hunter: Random::new(seed, 16),
+            ends: None,
         }
     }
 
@@ -230,6 +244,12 @@ impl Run {
     #[must_use]
     pub fn noting(self) -> Self {
         Self { noted: Some(Tape::new()), ..self }
+    }
+
+    /// The same, that fails with `violation` when `steps` are behind it.
+    #[must_use]
+    pub fn ending(self, steps: u64, violation: Violation) -> Self {
+        Self { ends: Some((steps, violation)), ..self }
     }
 
     /// What was done so far, if it was to be noted.
@@ -436,6 +456,11 @@ impl Run {
 
     /// Lets one thing happen and judges what was seen.
     fn step(&mut self) -> Result<(), Violation> {
+        let steps = self.world.steps();
+        STEPS.set(steps);
+        if let Some((_, violation)) = self.ends.take_if(|(end, _)| *end <= steps) {
+            return Err(violation);
+        }
         let stepped = self.world.step();
         ensure(stepped, "liveness", || "nothing is left to happen".to_owned())?;
         let second = self.world.now_ns() / SECOND;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cairn_sim::fleet::{Fleet, note, run, run_keeping, run_plan};
+use cairn_sim::fleet::{Fleet, note, run, run_keeping, run_plan, tell_up_to};
+use cairn_sim::report::page;
 use cairn_sim::run::Plan;
 use cairn_sim::run::marks::Mark;
 use cairn_sim::run::tally::Tally;
@@ -81,4 +82,18 @@ fn a_plan_is_the_run_that_it_was_noted_from() {
             "{seed}: {first}\n{again}"
         );
     }
+}
+
+/// Where a panic ends the process, the run up to it is all that can still be told.
+#[test]
+fn a_run_is_told_up_to_the_step_that_panics() {
+    let (story, plan) = tell_up_to(&Plan::of(3), 500, "a bug that was planted here");
+    let violation = story.violation.clone().expect("it ends with what the panic said");
+    assert_eq!(violation.to_string(), "assertion: a bug that was planted here");
+    assert!(page(&story).contains("a bug that was planted here"));
+    let deeds = plan.deeds.expect("they were noted");
+    let (_, whole) = note(&Plan::of(3));
+    let whole = whole.deeds.expect("they were noted");
+    assert!(!deeds.is_empty() && deeds.len() < whole.len());
+    assert!(deeds.iter().zip(&whole).all(|(one, other)| one == other));
 }
