@@ -99,7 +99,9 @@ pub fn read(text: &str) -> Result<Plan, Unreadable> {
             }
             (plan @ None, ["seed", seed]) => {
                 let seed = number_of(seed).map_err(unreadable)?;
-                *plan = Some(Plan { deeds: Some(Tape::new()), ..Plan::of(seed) });
+                let of_seed = Plan::of(seed);
+                let swarm = of_seed.swarm.without_the_latest();
+                *plan = Some(Plan { deeds: Some(Tape::new()), swarm, ..of_seed });
             }
             (None, _) => return Err(unreadable("the seed comes first".to_owned())),
             (Some(plan), ["set", name, value]) => {

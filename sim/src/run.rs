@@ -44,7 +44,9 @@ mod faults;
 mod lives;
 pub mod marks;
 mod members;
+mod storms;
 pub mod tally;
+mod versions;
 mod watchers;
 
 use alarm::Alarm;
@@ -95,6 +97,8 @@ pub struct Run {
     /// What was done, if somebody wants to know.
     noted: Option<Tape>,
     calm_number: Option<u64>,
+    /// The version of the cluster, as the log says it.
+    cluster_version: String,
     /// It is time to see whether what is waited for holds.
     glances: bool,
     world: World,
@@ -102,6 +106,8 @@ pub struct Run {
     request_timeout: Duration,
     random: Random,
     hunter: Random,
+    /// Decides on what came later: storms, and what operators ask about versions.
+    later: Random,
     generator: Generator,
     phase: Phase,
     history: History,
@@ -233,9 +239,11 @@ impl Run {
             planned_later,
             calm_number,
             glances: false,
+            cluster_version: String::new(),
             world,
             random,
             hunter: Random::new(seed, 16),
+            later: Random::new(seed, 20),
             ends: None,
         }
     }
@@ -311,6 +319,7 @@ impl Run {
         self.alarm(LOOK_NS, Alarm::Look);
         self.plan_fault();
         self.plan_operation();
+        self.plan_storm();
         let end = self.swarm.span_ns;
         while self.world.now_ns() < end && self.world.steps() < CHAOS_STEPS_MAX {
             self.step()?;
@@ -442,6 +451,7 @@ impl Run {
             format!("two sets of voters overlap: {:?}", self.history.sets(last))
         })?;
         ensure(self.leases.leader().is_some(), "liveness", || "nobody leads".to_owned())?;
+        self.check_versions()?;
         let waiting = self.watchers.iter().find(|client| !client.interrupted.is_empty());
         ensure(waiting.is_none(), "liveness", || format!("{waiting:?} waits for a stream"))?;
         ensure(self.reading.values().all(VecDeque::is_empty), "liveness", || {
@@ -489,7 +499,9 @@ impl Run {
                 Ok(())
             }
             Observation::Reply { member, id, result } => self.replied(member, id, &result),
-            Observation::Watch { stream, response, .. } => self.watched(stream, &response),
+            Observation::Watch { stream, shown, response, .. } => {
+                self.watched(stream, shown, &response)
+            }
             Observation::Published(id, publication) => self.published(id, &publication),
             Observation::Event(id, event) => self.event(id, &event),
             Observation::Halted(id, Halt::Removed) => self.left(id),
@@ -556,6 +568,7 @@ impl Run {
                 self.world.network.quality = Quality::default();
             }
             Alarm::Operate => self.operate(),
+            Alarm::Storm => self.storm(),
             Alarm::Look => {
                 self.alarm(LOOK_NS, Alarm::Look);
                 self.check_noticed()?;

@@ -47,6 +47,12 @@ pub struct Swarm {
     pub faults: Vec<(Fault, u64)>,
     /// Largest drift of a clock, in millionths.
     pub drift_ppm_max: u64,
+    /// How often many leases are granted at once, that end together, on average; zero: never.
+    pub storm_every_ns: u64,
+    /// Whether those who watch are several users.
+    pub watch_users: bool,
+    /// Whether members start with other versions, and operators ask for downgrades.
+    pub versions: bool,
     /// One hand-over of leadership in so many is met by a fault; zero: none.
     pub hunt_one_in: u64,
     /// What clients do.
@@ -94,11 +100,13 @@ pub enum Fault {
     Throttle,
     /// A member crashes, and starts with other limits.
     Reconfigure,
+    /// A member crashes, and another version of it starts.
+    Reversion,
 }
 
 impl Fault {
     /// Each of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Crash,
         Self::CrashAmid,
         Self::CrashAll,
@@ -118,6 +126,7 @@ impl Fault {
         Self::Clog,
         Self::Throttle,
         Self::Reconfigure,
+        Self::Reversion,
     ];
 }
 
@@ -222,6 +231,8 @@ impl Swarm {
         // Drawn apart, so that seeds from before there were users mean what they meant.
         let users = &mut Random::new(seed, 13);
         let auth_one_in = if users.chance(1, 3) { users.magnitude(2, 40) } else { 0 };
+        let [later, versions] = [18, 19].map(|stream| Random::new(seed, stream));
+        let (mut later, mut versions) = (later, versions);
         let operates = members > 1 && random.chance(1, 2) || random.chance(1, 8);
         Self {
             members,
@@ -254,6 +265,12 @@ impl Swarm {
                 faults.extend(later_faults(seed, members));
                 faults
             },
+            storm_every_ns: match later.chance(1, 4) {
+                true => later.magnitude(SECOND, 20 * SECOND),
+                false => 0,
+            },
+            watch_users: later.chance(1, 2) && auth_one_in > 0,
+            versions: versions.chance(1, 4),
             hunt_one_in: Random::new(seed, 17).between(0, 3),
             drift_ppm_max: if random.chance(1, 2) { 0 } else { random.magnitude(10, 200_000) },
             work: Work { auth_one_in, ..work(random) },
@@ -399,10 +416,23 @@ fn later_faults(seed: u64, members: u64) -> Vec<(Fault, u64)> {
             chosen.push((fault, random.magnitude(1, 8)));
         }
     }
+    let random = &mut Random::new(seed, 19);
+    if random.chance(1, 4) {
+        chosen.push((Fault::Reversion, random.magnitude(1, 8)));
+    }
     chosen
 }
 
+/// Versions of members: three minor ones, one with two patches.
+pub const VERSIONS: [&str; 4] = ["3.6.5", "3.7.0", "3.7.3", "3.8.0"];
+
 impl Swarm {
+    /// The same without what came after plans were written first: a plan has it only if it says so.
+    #[must_use]
+    pub fn without_the_latest(self) -> Self {
+        Self { storm_every_ns: 0, watch_users: false, versions: false, ..self }
+    }
+
     /// Other limits, where a member may have others than before: what it does by itself, in which sizes.
     pub fn other_limits(&self, seed: u64) -> Limits {
         let other = limits(&mut Random::new(seed, 15), self.members);

@@ -15,7 +15,7 @@ use cairn_engine::config::Lives;
 use cairn_engine::event::{Event, Halt, Publication, ReadIndexAnswer};
 use cairn_engine::mvcc::View;
 use cairn_engine::peer::{self, Incarnation, Message};
-use cairn_engine::raft;
+use cairn_engine::raft::{self, Index};
 use cairn_engine::recovery::{RecoveryError, recover};
 use cairn_engine::shard::ShardConfig;
 use cairn_engine::wal::{LogWrite, Lsn, SegmentSeq};
@@ -140,6 +140,8 @@ struct Process {
     replica: Replica,
     /// Each core's shard, and the view of the latest publication that reached it.
     shards: Vec<(Shard, View)>,
+    /// Up to which entry each core knows the state.
+    shown: Vec<Index>,
     /// When each is next woken, the replica first; to wake them once.
     wakes: Vec<Option<u64>>,
     /// When the last hand-over between two cores arrives: they arrive in order.
@@ -176,6 +178,8 @@ pub enum Observation {
         shard: ShardId,
         /// On which stream.
         stream: StreamId,
+        /// Up to which entry that core knew the state.
+        shown: Index,
         /// What.
         response: watch::Response,
     },
@@ -298,6 +302,17 @@ impl World {
         self.members[&id].process.is_some()
     }
 
+    /// Up to which entry a core of a running member knows the state.
+    pub fn shown(&self, id: MemberId, shard: ShardId) -> Index {
+        let process = self.members[&id].process.as_ref();
+        process.map_or(Index(0), |process| process.shown[usize::from(shard.0)])
+    }
+
+    /// With which version a member starts.
+    pub fn version(&self, id: MemberId) -> &str {
+        &self.members[&id].config.version
+    }
+
     /// A running member's replica.
     pub fn replica(&self, id: MemberId) -> Option<&Replica> {
         self.members[&id].process.as_ref().map(|process| &process.replica)
@@ -411,9 +426,11 @@ impl World {
         let shard = |_| (Shard::new(shard_config, &first), first.view.clone());
         let shards: Vec<_> = (0..shards).map(shard).collect();
         let wakes = vec![None; shards.len() + 1];
+        let shown = vec![first.applied; shards.len()];
         member.process = Some(Process {
             replica,
             shards,
+            shown,
             wakes,
             last_hop: BTreeMap::new(),
             paused: None,
@@ -754,6 +771,9 @@ impl World {
 
     fn step_shard(&mut self, life: Life, shard: ShardId, input: ShardInput) {
         let now = self.now_of(life.member);
+        if let ShardInput::Published(publication) = &input {
+            self.process(life.member).shown[usize::from(shard.0)] = publication.applied;
+        }
         let (machine, view) = self.shard(life, shard);
         if let ShardInput::Published(publication) = &input {
             *view = publication.view.clone();
@@ -772,7 +792,14 @@ impl World {
                 }
                 ShardOutput::Watch { stream, response } => {
                     let member = life.member;
-                    self.observed.push_back(Observation::Watch { member, shard, stream, response });
+                    let shown = self.shown(member, shard);
+                    self.observed.push_back(Observation::Watch {
+                        member,
+                        shard,
+                        stream,
+                        shown,
+                        response,
+                    });
                 }
             }
             if !self.outlives_output(life) {

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cairn_engine::api::etcdserverpb::WatchCreateRequest;
 use cairn_engine::api::mvccpb::event::EventType;
+use cairn_engine::raft::Index;
 use cairn_engine::{MemberId, StreamId, watch};
 
 use super::history::History;
@@ -35,15 +36,26 @@ pub struct Watches {
 #[derive(Debug)]
 struct Stream {
     member: MemberId,
+    /// Who watches.
+    user: &'static str,
     watchers: BTreeMap<i64, SubscriptionId>,
     /// Creations that were not answered yet, in order.
-    creating: VecDeque<(SubscriptionId, WatchCreateRequest)>,
+    creating: VecDeque<Creation>,
     /// Watchers whose cancellation is under way.
     canceling: BTreeSet<i64>,
     /// The parts received of a response.
     parts: Option<watch::Response>,
     /// The revision of the last header.
     revision: i64,
+}
+
+/// A question for a watcher.
+#[derive(Debug)]
+struct Creation {
+    id: SubscriptionId,
+    request: WatchCreateRequest,
+    /// What the core that was asked had been shown.
+    floor: Index,
 }
 
 /// What a client wants, and how much of it it has.
@@ -70,6 +82,8 @@ pub enum Heard {
     Refused(SubscriptionId),
     /// A watcher ended because the client wanted it.
     Canceled(SubscriptionId),
+    /// A watcher ended because its user may not see the keys any more.
+    Forbidden(SubscriptionId),
     /// A watcher ended because what it is owed was compacted, up to this.
     Compacted(SubscriptionId, i64),
     /// Events, or progress.
@@ -78,9 +92,10 @@ pub enum Heard {
 
 impl Watches {
     /// A stream was opened.
-    pub fn opened(&mut self, id: StreamId, member: MemberId) {
+    pub fn opened(&mut self, id: StreamId, member: MemberId, user: &'static str) {
         let stream = Stream {
             member,
+            user,
             watchers: BTreeMap::new(),
             creating: VecDeque::new(),
             canceling: BTreeSet::new(),
@@ -91,7 +106,12 @@ impl Watches {
     }
 
     /// A new subscription is asked for.
-    pub fn subscribe(&mut self, stream: StreamId, request: WatchCreateRequest) -> SubscriptionId {
+    pub fn subscribe(
+        &mut self,
+        stream: StreamId,
+        request: WatchCreateRequest,
+        floor: Index,
+    ) -> SubscriptionId {
         self.last += 1;
         let id = SubscriptionId(self.last);
         let subscription = Subscription {
@@ -103,12 +123,17 @@ impl Watches {
             request: request.clone(),
         };
         self.subscriptions.insert(id, subscription);
-        self.stream(stream).creating.push_back((id, request));
+        self.stream(stream).creating.push_back(Creation { id, request, floor });
         id
     }
 
     /// An interrupted subscription is asked for again, from where it stopped; the request to send.
-    pub fn resume(&mut self, stream: StreamId, id: SubscriptionId) -> WatchCreateRequest {
+    pub fn resume(
+        &mut self,
+        stream: StreamId,
+        id: SubscriptionId,
+        floor: Index,
+    ) -> WatchCreateRequest {
         let subscription = self.subscriptions.get_mut(&id).expect("a subscription");
         if let Some(from) = subscription.from {
             let next = from.max(subscription.last + 1).max(subscription.known);
@@ -116,7 +141,8 @@ impl Watches {
         }
         subscription.request.watch_id = 0;
         let request = subscription.request.clone();
-        self.stream(stream).creating.push_back((id, request.clone()));
+        let creation = Creation { id, request: request.clone(), floor };
+        self.stream(stream).creating.push_back(creation);
         request
     }
 
@@ -152,7 +178,7 @@ impl Watches {
     /// A stream is gone; the subscriptions that it served.
     pub fn lost(&mut self, stream: StreamId) -> Vec<SubscriptionId> {
         let Some(stream) = self.streams.remove(&stream) else { return Vec::new() };
-        let creating = stream.creating.into_iter().map(|(id, _)| id);
+        let creating = stream.creating.into_iter().map(|creation| creation.id);
         stream.watchers.into_values().chain(creating).collect()
     }
 
@@ -168,6 +194,7 @@ impl Watches {
         &mut self,
         history: &History,
         id: StreamId,
+        shown: Index,
         response: &watch::Response,
     ) -> Result<Heard, Violation> {
         let Self { streams, subscriptions, .. } = self;
@@ -184,15 +211,15 @@ impl Watches {
             format!("{response:?} amid parts")
         })?;
         if response.created {
-            return stream.created(subscriptions, response);
+            return stream.created(history, subscriptions, shown, response);
         }
         if response.canceled {
-            return stream.canceled(history, subscriptions, response);
+            return stream.canceled(history, subscriptions, shown, response);
         }
         if response.events.is_empty() {
             return stream.progress(history, subscriptions, response);
         }
-        stream.events(history, subscriptions, response)
+        stream.events(history, subscriptions, shown, response)
     }
 
     /// Objects unless every subscription that is served has everything up to a revision.
@@ -221,12 +248,19 @@ impl Watches {
 type Subscriptions = BTreeMap<SubscriptionId, Subscription>;
 
 impl Stream {
+    /// Whether the user may see keys, as the core that serves the stream was shown it.
+    fn may_see(&self, history: &History, keys: &Keys, shown: Index) -> bool {
+        history.auths(shown, shown).all(|auth| auth.may_watch(self.user, keys))
+    }
+
     fn created(
         &mut self,
+        history: &History,
         subscriptions: &mut Subscriptions,
+        shown: Index,
         response: &watch::Response,
     ) -> Result<Heard, Violation> {
-        let Some((id, request)) = self.creating.pop_front() else {
+        let Some(Creation { id, request, floor }) = self.creating.pop_front() else {
             return Err(Violation::new("watch answer", format!("{response:?} without a question")));
         };
         let is_empty = !request.range_end.is_empty()
@@ -234,8 +268,14 @@ impl Stream {
             && request.range_end <= Keys::watched(&request).key;
         let is_taken = request.watch_id != 0 && self.watchers.contains_key(&request.watch_id);
         let refused = is_empty || is_taken || request.start_revision < 0;
-        ensure(response.canceled == refused, "watch answer", || {
-            format!("{response:?} for {request:?}, taken: {is_taken}")
+        let keys = Keys::watched(&request);
+        // What the core knew when it answered is one of these.
+        let wanted = !response.canceled;
+        let permits =
+            history.auths(floor, shown).any(|auth| auth.may_watch(self.user, &keys) == wanted);
+        let right = if refused { response.canceled } else { permits };
+        ensure(right, "watch answer", || {
+            format!("{response:?} for {request:?} of {}, taken: {is_taken}", self.user)
         })?;
         if response.canceled {
             return Ok(Heard::Refused(id));
@@ -255,12 +295,21 @@ impl Stream {
         &mut self,
         history: &History,
         subscriptions: &Subscriptions,
+        shown: Index,
         response: &watch::Response,
     ) -> Result<Heard, Violation> {
         let Some(id) = self.watchers.remove(&response.watch_id) else {
             return Err(Violation::new("watch answer", format!("{response:?} for nobody")));
         };
         let wanted = self.canceling.remove(&response.watch_id);
+        if response.compact_revision == 0 && !response.cancel_reason.is_empty() {
+            let keys = subscriptions.get(&id).map(|subscription| &subscription.keys);
+            let forbidden = keys.is_none_or(|keys| !self.may_see(history, keys, shown));
+            ensure(forbidden, "watch permission", || {
+                format!("{response:?}, but {} may see {keys:?} at {shown}", self.user)
+            })?;
+            return Ok(Heard::Forbidden(id));
+        }
         if response.compact_revision == 0 {
             ensure(wanted, "watch answer", || format!("{response:?} without a question"))?;
             return Ok(Heard::Canceled(id));
@@ -305,12 +354,16 @@ impl Stream {
         &mut self,
         history: &History,
         subscriptions: &mut Subscriptions,
+        shown: Index,
         response: &watch::Response,
     ) -> Result<Heard, Violation> {
         let Some(id) = self.watchers.get(&response.watch_id) else {
             return Err(Violation::new("watch answer", format!("{response:?} for nobody")));
         };
         let Some(subscription) = subscriptions.get_mut(id) else { return Ok(Heard::Other) };
+        ensure(self.may_see(history, &subscription.keys, shown), "watch permission", || {
+            format!("{response:?} is shown to {} at {shown}, who may not see it", self.user)
+        })?;
         let is_part = response.fragment || self.parts.is_some();
         ensure(!is_part || subscription.request.fragment, "watch fragments", || {
             format!("{response:?} for {subscription:?}")

@@ -10,7 +10,7 @@ use cairn_engine::api::Error;
 use cairn_engine::api::authpb::Permission;
 use cairn_engine::api::etcdserverpb::request_op::Request as Op;
 use cairn_engine::api::etcdserverpb::{PutRequest, RangeRequest, RequestOp, TxnRequest};
-use cairn_engine::auth::{Assignment, Author, Change};
+use cairn_engine::auth::{Assignment, Author, Change, Identity};
 use cairn_engine::command::Command;
 
 use super::Keys;
@@ -260,6 +260,13 @@ impl Auth {
             Needs::Keys(needs) => needs.iter().all(has),
         };
         if may || user.roles.contains("root") { Ok(()) } else { Err(Error::PermissionDenied) }
+    }
+
+    /// Whether a user may watch keys.
+    pub fn may_watch(&self, user: &str, keys: &Keys) -> bool {
+        let author = Author::User(Identity { name: user.into(), revision: self.revision });
+        let needs = Needs::Keys(vec![Need::Read(keys.clone())]);
+        self.permit(&author, &needs, |_| Vec::new()).is_ok()
     }
 
     fn covers(&self, user: &User, kind: i32, asked: &Keys) -> bool {

@@ -33,6 +33,8 @@ pub(super) enum Alarm {
     Look,
     /// The operator has thought.
     Operate,
+    /// Many leases are granted at once.
+    Storm,
 }
 
 impl Alarm {
@@ -53,6 +55,7 @@ impl Alarm {
             Self::Deed => (11, 0),
             Self::Glance => (12, 0),
             Self::Strike => (13, 0),
+            Self::Storm => (14, 0),
         };
         kind << 56 | detail
     }
@@ -74,6 +77,7 @@ impl Alarm {
             11 => Self::Deed,
             12 => Self::Glance,
             13 => Self::Strike,
+            14 => Self::Storm,
             _ => unreachable!("the run names its alarms itself"),
         }
     }

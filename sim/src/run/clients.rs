@@ -11,6 +11,7 @@ use super::alarm::Alarm;
 use super::deeds::Deed;
 use super::marks::Fate;
 use super::members::OPERATOR;
+use super::storms::STORM;
 use super::{Phase, Run};
 use crate::check::Violation;
 use crate::check::answers::{Asked, Outcome};
@@ -28,7 +29,7 @@ pub(super) struct Question {
 
 impl Run {
     pub(super) fn think(&mut self, client: u64) {
-        if self.phase == Phase::Chaos && client != OPERATOR && !self.is_planned() {
+        if self.phase == Phase::Chaos && client < STORM && !self.is_planned() {
             let wait = self.random.below(self.swarm.work.think_ns_max);
             self.alarm(wait, Alarm::Client(client));
         }

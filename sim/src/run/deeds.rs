@@ -164,7 +164,8 @@ impl Run {
         };
         match &union {
             RequestUnion::CreateRequest(request) => {
-                self.watches.subscribe(place.stream, request.clone());
+                let floor = self.world.shown(place.member, place.shard);
+                self.watches.subscribe(place.stream, request.clone(), floor);
             }
             // Nobody has this name: nothing is answered.
             RequestUnion::CancelRequest(request) if request.watch_id == super::watchers::NOBODY => {

@@ -106,6 +106,7 @@ impl Run {
             | Fault::SnapshotRot
             | Fault::Swap
             | Fault::Reconfigure
+            | Fault::Reversion
             | Fault::Wipe
                 if !is_up => {}
             Fault::Wipe => self.wipe(id, torn),
@@ -226,6 +227,12 @@ impl Run {
                 let number = detail.map_or_else(|| self.random.number(), |it| it[0]);
                 let limits = self.swarm.other_limits(number);
                 self.world.reconfigure(id, |config| config.limits = limits);
+                self.world.crash(id, torn);
+                return Some([number, 0]);
+            }
+            Fault::Reversion => {
+                let number = detail.map_or_else(|| self.random.number(), |it| it[0]);
+                self.start_another_version(id, number);
                 self.world.crash(id, torn);
                 return Some([number, 0]);
             }

@@ -1,5 +1,6 @@
 //! What members do that nobody asked for: they start, crash, publish, and tell operators.
 
+use cairn_engine::cluster::Change;
 use cairn_engine::command::Command;
 use cairn_engine::event::{Event, Publication};
 use cairn_engine::raft::{Index, RoleName};
@@ -7,7 +8,7 @@ use cairn_engine::{MemberId, Replica};
 
 use super::alarm::Alarm;
 use super::faults::Rot;
-use super::marks::Fate;
+use super::marks::{Fate, Mark, State};
 use super::{MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
 use crate::trace::Note;
@@ -113,6 +114,23 @@ impl Run {
             self.tally.expired += u64::try_from(entry.ended.len()).expect("64 bits");
             self.answers.committed(self.entries_seen, entry)?;
             self.leases.committed(self.entries_seen, entry, now)?;
+            if entry.ended.len() >= 10 {
+                *self.marks.entry(Mark::State(State::TenLeasesEnd)).or_default() += 1;
+            }
+            let state = match &entry.command {
+                Some(Command::Members(Change::Version(to))) => {
+                    let goes_down = *to < self.cluster_version;
+                    self.cluster_version.clone_from(to);
+                    Some(if goes_down { State::VersionDown } else { State::VersionUp })
+                }
+                Some(Command::Members(Change::Downgrade(to))) if !to.is_empty() => {
+                    Some(State::DowngradeBegins)
+                }
+                _ => None,
+            };
+            if let Some(state) = state {
+                *self.marks.entry(Mark::State(state)).or_default() += 1;
+            }
             if matches!(entry.command, Some(Command::Members(_))) {
                 self.tally.changes += 1;
                 members = true;
@@ -161,9 +179,15 @@ impl Run {
                 self.read_log(id)?;
                 let replica = self.world.last_replica(id).expect("it has run");
                 self.tally.reigns += 1;
+                let time_ms = self.history.model.time_ms();
+                let leases = self.history.model.leases().values();
+                let overdue = leases.filter(|lease| lease.deadline_ms <= time_ms + 1000).count();
                 self.history.leads(id, *term, replica.raft().log().covered().index)?;
                 if replica.raft().hard_state().term == *term {
                     self.history.check_elected(id, *term, replica.raft().membership())?;
+                }
+                if overdue >= 10 {
+                    self.mark(Mark::State(State::TenLeasesOverdue));
                 }
                 // One of the past leads nobody.
                 if self.history.is_newest_leader(*term) {

@@ -24,7 +24,44 @@ pub enum Mark {
     Fault(Fault, Hit),
     /// A kind of request, and what became of it.
     Request(Kind, Fate),
+    /// Something else.
+    State(State),
 }
+
+/// Something else that should be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// One entry ended ten leases or more.
+    TenLeasesEnd,
+    /// Somebody began to lead when ten leases or more should have ended.
+    TenLeasesOverdue,
+    /// A watcher ended because its user may not see the keys any more.
+    WatcherForbidden,
+    /// A member started with an older minor version than before.
+    OlderVersion,
+    /// A member started with another patch of its version, or the same.
+    SameVersion,
+    /// A member started with a newer minor version than before.
+    NewerVersion,
+    /// The cluster's version went up.
+    VersionUp,
+    /// The cluster's version went down.
+    VersionDown,
+    /// A downgrade was asked for, and began.
+    DowngradeBegins,
+}
+
+const STATES: [State; 9] = [
+    State::TenLeasesEnd,
+    State::TenLeasesOverdue,
+    State::WatcherForbidden,
+    State::OlderVersion,
+    State::SameVersion,
+    State::NewerVersion,
+    State::VersionUp,
+    State::VersionDown,
+    State::DowngradeBegins,
+];
 
 /// Whom a fault hits, or amid what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,7 +158,8 @@ impl Mark {
             KINDS.into_iter().flat_map(|kind| fates.map(|fate| Self::Request(kind, fate)));
         // It is answered from what a member knows, at once, and nothing is refused.
         let never = |mark: &Self| matches!(mark, Self::Request(Kind::LeaseLeases, Fate::Refused));
-        faults.chain(requests).filter(|mark| !never(mark)).collect()
+        let states = STATES.map(Self::State);
+        faults.chain(requests).filter(|mark| !never(mark)).chain(states).collect()
     }
 }
 
@@ -130,12 +168,13 @@ impl fmt::Display for Mark {
         match self {
             Self::Fault(fault, hit) => write!(f, "{fault:?}/{hit:?}"),
             Self::Request(kind, fate) => write!(f, "{kind:?}/{fate:?}"),
+            Self::State(state) => write!(f, "{state:?}"),
         }
     }
 }
 
 impl Run {
-    fn mark(&mut self, mark: Mark) {
+    pub(super) fn mark(&mut self, mark: Mark) {
         *self.marks.entry(mark).or_default() += 1;
     }
 

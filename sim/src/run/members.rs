@@ -121,6 +121,9 @@ impl Run {
             return;
         }
         let Some(asked) = self.a_member() else { return };
+        if let Some(wish) = self.wish_for_a_version() {
+            return self.ask(OPERATOR, asked, Request::Members(wish));
+        }
         let sets = self.history.sets(self.history.last()).clone();
         let everybody: Vec<_> = sets.everybody().into_iter().collect();
         let learners: Vec<_> = sets.learners.iter().copied().collect();

@@ -7,10 +7,12 @@ use cairn_engine::api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
 };
 use cairn_engine::auth::Credential;
+use cairn_engine::raft::Index;
 use cairn_engine::{ConnectionId, MemberId, ShardId, ShardInput, StreamId, watch};
 
 use super::alarm::Alarm;
 use super::deeds::Deed;
+use super::marks::{Mark, State};
 use super::{MILLI, Phase, Run};
 use crate::check::Violation;
 use crate::check::watches::{Heard, SubscriptionId};
@@ -41,6 +43,8 @@ pub(super) fn connection_of(client: usize) -> ConnectionId {
 pub(super) const NOBODY: i64 = -77;
 /// How often a client looks whether it has a stream, in the calm.
 const RETURN_NS: u64 = 20 * MILLI;
+/// Who watches, if several do.
+const USERS: [&str; 3] = ["root", "ann", "bob"];
 /// Watchers of a stream.
 const WATCHERS_MAX: usize = 5;
 
@@ -82,6 +86,11 @@ impl Run {
         self.open_at(client, member, shard);
     }
 
+    /// Who watches as a client.
+    fn watching_user(&self, client: usize) -> &'static str {
+        if self.swarm.watch_users { USERS[client % USERS.len()] } else { USERS[0] }
+    }
+
     /// Opens a stream somewhere.
     pub(super) fn open_at(&mut self, client: usize, member: MemberId, shard: ShardId) {
         if self.phase == Phase::Chaos {
@@ -90,7 +99,8 @@ impl Run {
         self.streams_opened += 1;
         let stream = StreamId(self.streams_opened);
         let place = Place { stream, member, shard };
-        self.watches.opened(stream, member);
+        let user = self.watching_user(client);
+        self.watches.opened(stream, member, user);
         self.reading.insert(stream, VecDeque::new());
         self.world.watch(
             member,
@@ -98,13 +108,14 @@ impl Run {
             ShardInput::WatchOpened(
                 stream,
                 connection_of(client),
-                Credential::CommonName("root".into()),
+                Credential::CommonName(user.into()),
             ),
         );
         self.watchers[client].stream = Some(place);
         for subscription in core::mem::take(&mut self.watchers[client].interrupted) {
             self.tally.resumed += 1;
-            let request = self.watches.resume(stream, subscription);
+            let floor = self.world.shown(member, shard);
+            let request = self.watches.resume(stream, subscription, floor);
             self.say(place, RequestUnion::CreateRequest(request));
         }
     }
@@ -119,6 +130,7 @@ impl Run {
     pub(super) fn watched(
         &mut self,
         stream: StreamId,
+        shown: Index,
         response: &watch::Response,
     ) -> Result<(), Violation> {
         self.tally.watched += 1;
@@ -134,15 +146,21 @@ impl Run {
             let wait = self.random.below(slow);
             self.alarm(wait, Alarm::LateCredit(stream));
         }
-        match self.watches.judge(&self.history, stream, response)? {
+        match self.watches.judge(&self.history, stream, shown, response)? {
             Heard::Created(..) | Heard::Other => {}
             Heard::Refused(subscription) | Heard::Canceled(subscription) => {
+                self.watches.forget(subscription);
+            }
+            Heard::Forbidden(subscription) => {
+                self.mark(Mark::State(State::WatcherForbidden));
                 self.watches.forget(subscription);
             }
             Heard::Compacted(subscription, compacted) => {
                 self.watches.skip_to(subscription, compacted);
                 if let Some(place) = self.place_of(stream) {
-                    let request: WatchCreateRequest = self.watches.resume(stream, subscription);
+                    let floor = self.world.shown(place.member, place.shard);
+                    let request: WatchCreateRequest =
+                        self.watches.resume(stream, subscription, floor);
                     self.say(place, RequestUnion::CreateRequest(request));
                 }
             }
