@@ -127,6 +127,8 @@ pub struct Run {
     rot: BTreeMap<MemberId, Rot>,
     /// Members whose trees were damaged once: they may find that out whenever they read.
     decayed: BTreeSet<MemberId>,
+    /// Members that started from another superblock than one that was damaged: it stays damaged.
+    beheaded: BTreeSet<MemberId>,
     roster: Roster,
     budget: Budget,
     chores: BTreeMap<MemberId, Chores>,
@@ -225,6 +227,7 @@ impl Run {
             unfinished: BTreeSet::new(),
             rot: BTreeMap::new(),
             decayed: BTreeSet::new(),
+            beheaded: BTreeSet::new(),
             roster: Roster::new(swarm.members),
             budget: Budget::default(),
             chores: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use cairn_engine::MemberId;
 use cairn_engine::raft::Index;
 use cairn_engine::recovery::RecoveryError;
+use cairn_engine::storage::meta::SUPERBLOCKS_BYTES;
 use cairn_engine::tree_file::TreeFileId;
 use cairn_engine::wal::{RecoverError, SegmentSeq};
 
@@ -25,6 +26,11 @@ pub(super) enum Rot {
     Swapped(MemberId),
     /// It was, and may have been looked at when it was.
     Returned(MemberId),
+}
+
+/// Whether a byte of a tree file is of a superblock.
+fn is_superblock(offset: u64) -> bool {
+    usize::try_from(offset).is_ok_and(|offset| offset < SUPERBLOCKS_BYTES)
 }
 
 impl Run {
@@ -172,6 +178,10 @@ impl Run {
                     None => self.world.disk(id).tree_byte(&mut self.random),
                 };
                 if let Some((file, offset)) = place {
+                    // A second superblock that is lost is more than was promised.
+                    if is_superblock(offset) && self.beheaded.contains(&id) {
+                        return Some([file.0, offset]);
+                    }
                     self.world.disk(id).flip_tree(file, offset);
                     self.trace.note(now_ns, || {
                         Note::Of(id, format!("tree file {} rots at {offset}", file.0))
@@ -277,6 +287,10 @@ impl Run {
         match self.rot.remove(&id) {
             Some(Rot::Log(segment, offset)) => self.world.disk(id).flip(segment, offset),
             Some(Rot::Snapshot(index, offset)) => self.world.disk(id).flip_snapshot(index, offset),
+            // Were it mended, a state that was given up would come back, after its pages were used again.
+            Some(Rot::Tree(_, offset)) if self.world.is_up(id) && is_superblock(offset) => {
+                self.beheaded.insert(id);
+            }
             Some(Rot::Tree(file, offset)) => self.world.disk(id).flip_tree(file, offset),
             Some(Rot::Swapped(other)) => {
                 self.rot.insert(other, Rot::Returned(id));
