@@ -10,6 +10,7 @@ use cairn_engine::auth::Credential;
 
 use super::alarm::Alarm;
 use super::{MILLI, Phase, Run, SECOND};
+use crate::swarm::Swarm;
 use crate::workload::Client;
 
 /// Who asks for them: it asks for many things at once, and is never answered before it asks again.
@@ -27,6 +28,18 @@ impl Run {
         }
     }
 
+    /// Where an append has room for one entry and an entry ends one lease, what is asked at once waits for as many turns of
+    /// the log: nothing is late before that.
+    fn excuse_storm(&mut self, ttl: i64, leases: u64) {
+        let Swarm { delays, network, .. } = &self.swarm;
+        let turn_ns = 2 * delays.write_ns + 2 * (network.delay_ns + network.jitter_ns);
+        let all_ns = 4 * leases * turn_ns;
+        if all_ns > SECOND / 2 {
+            let ttl_ns = u64::try_from(ttl).expect("positive") * SECOND;
+            self.leases.disturbed(self.world.now_ns() + ttl_ns + all_ns);
+        }
+    }
+
     /// Grants many leases, and lets something go wrong about when they end.
     pub(super) fn storm(&mut self) {
         if self.phase == Phase::Calm || self.roster.is_quiet() {
@@ -41,7 +54,9 @@ impl Run {
         let ttl = self.swarm.config(member).lease_ttl_min();
         let as_member = Client { credential: Credential::Member, user: None };
         let shard = cairn_engine::ShardId(0);
-        for number in 0..i64::try_from(self.later.between(5, LEASES_MAX)).expect("a few") {
+        let leases = self.later.between(5, LEASES_MAX);
+        self.excuse_storm(ttl, leases);
+        for number in 0..i64::try_from(leases).expect("a few") {
             let lease = FIRST_LEASE + number;
             let grant = Request::LeaseGrant(LeaseGrantRequest { id: lease, ttl });
             self.ask_as(STORM, (member, shard), as_member.clone(), grant);
