@@ -203,10 +203,9 @@ pub enum Verdict {
 /// # Errors
 /// If nobody takes what is told.
 pub fn execute(command: &Command, out: &mut impl Write) -> io::Result<Verdict> {
-    let folder = match command {
-        Command::Fleet(extent) => extent.out.clone(),
-        _ => PathBuf::from(FAILURES),
-    };
+    let folder =
+        if let Command::Fleet(extent) = command { &*extent.out } else { FAILURES.as_ref() };
+    let folder = folder.to_owned();
     fleet::tell_of_panics(move |seed, story, plan| {
         // Without standard error there is nobody to tell.
         if let Err(error) = keep(seed, story, plan, &folder, &mut io::stderr()) {

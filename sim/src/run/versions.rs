@@ -61,7 +61,7 @@ impl Run {
         }
         let known: Vec<_> = cluster.records().filter_map(|record| minor(&record.version)).collect();
         let lowest = known.iter().min().filter(|_| 2 * known.len() > cluster.records().count());
-        let expected = minor(cluster.downgrade()).or(lowest.copied());
+        let expected = minor(cluster.downgrade()).or_else(|| lowest.copied());
         let has = minor(cluster.version());
         ensure(expected.is_none() || has == expected, "version", || {
             format!("the cluster has {has:?}, its members {known:?}, {:?}", cluster.downgrade())
