@@ -8,6 +8,8 @@ use core::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::sys;
+
 /// A limit of the process that [`raise`] raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -36,6 +38,12 @@ pub fn raise() -> [Raised; 2] {
 /// The soft limit on locked memory in bytes; `None` is "unlimited".
 pub fn locked_memory_bytes() -> Option<u64> {
     getrlimit(Limit::LockedMemory.resource()).current
+}
+
+/// Gives memory that is allocated to nobody back to the system. For after a crowd has gone: it looks at everything that
+/// is free, and whoever allocates meanwhile waits for some milliseconds.
+pub fn give_back_memory() {
+    sys::give_back();
 }
 
 fn raise_one(limit: Limit) -> Raised {

@@ -124,6 +124,17 @@ pub(crate) fn interrupt(thread: i32) {
     unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGURG) };
 }
 
+/// Gives memory that is allocated to nobody back to the system, where the allocator does not by itself.
+#[cfg(target_env = "gnu")]
+pub(crate) fn give_back() {
+    // SAFETY: it touches no memory but the allocator's own, under the allocator's locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// musl's allocator gives back what it can by itself.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) const fn give_back() {}
+
 /// A set of signal numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct SignalSet(libc::sigset_t);

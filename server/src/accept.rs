@@ -10,13 +10,15 @@ use core::task::{Context as TaskContext, Poll};
 use core::time::Duration;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use cairn_engine::peer::hello::PREFACE;
 use cairn_io::runtime::{Connection as Io, Runtime};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::context::Context;
+use crate::lobby::Silent;
 use crate::tls::peer::PeerAcceptor;
+use crate::tls::server::HANDSHAKE_LIMIT;
 use crate::tls::{self, Acceptor};
 use crate::web::Door;
 use crate::{grpc, http1, peers};
@@ -49,12 +51,14 @@ impl Face {
 }
 
 /// Serves a connection until it ends. `from` is the other side's address, if it has one.
-pub async fn serve<R: Runtime>(server: Context<R>, io: Io, face: Face, from: Option<IpAddr>) {
+pub async fn serve<R: Runtime>(server: Context<R>, mut io: Io, face: Face, from: Option<IpAddr>) {
     let _counted = server.count_connection();
+    let Some(first) = first_words(&server, &mut io, face).await else { return };
     let serves_gateway = face != Face::Metrics;
     let visitor = server.visitor(from);
     let door = Door { serves_gateway, is_secure: false, common_name: None, visitor };
-    speak(server, io, face, door).await;
+    // What waits for its first words should not have the size of what comes then.
+    Box::pin(speak(server, io, first, face, door)).await;
 }
 
 /// What makes a connection secret.
@@ -69,15 +73,36 @@ pub enum Secrecy {
 /// Serves a connection that is to be secured first. `from` is the other side's address, if it has one.
 pub async fn serve_secured<R: Runtime>(
     server: Context<R>,
-    io: Io,
+    mut io: Io,
     face: Face,
     secrecy: Secrecy,
     from: Option<IpAddr>,
 ) {
     let _counted = server.count_connection();
-    let remote_addr = from.map(|from| from.to_string()).unwrap_or_default();
+    let hello = server.lobby().first_words::<R>(&mut io, HANDSHAKE_LIMIT, tls::is_hello).await;
+    let first = match hello {
+        Ok(first) => first,
+        Err(Silent::Gone(error)) => {
+            return match secrecy {
+                Secrecy::Clients(_) => reject(from, &error),
+                // Members look in this way whether somebody listens.
+                Secrecy::Peers(_) => {}
+            };
+        }
+        Err(Silent::Ended) => return,
+    };
+    Box::pin(secure(server, Box::new(Replayed { first, io }), face, secrecy, from)).await;
+}
+
+async fn secure<R: Runtime>(
+    server: Context<R>,
+    io: Io,
+    face: Face,
+    secrecy: Secrecy,
+    from: Option<IpAddr>,
+) {
     let mut common_name = None;
-    let secured = match secrecy {
+    let mut secured = match secrecy {
         Secrecy::Clients(acceptor) => match server.unless_stopped(acceptor.accept::<R>(io)).await {
             Some(Ok(secured)) => {
                 let named = secured.certificate.filter(|_| server.accounts().by_certificate());
@@ -85,13 +110,7 @@ pub async fn serve_secured<R: Runtime>(
                 common_name = name.filter(|name| !name.is_empty()).map(Arc::from);
                 secured.io
             }
-            Some(Err(error)) => {
-                return tracing::warn!(
-                    remote_addr,
-                    error = %error,
-                    "rejected connection on client endpoint"
-                );
-            }
+            Some(Err(error)) => return reject(from, &error),
             None => return,
         },
         Secrecy::Peers(acceptor) => {
@@ -99,6 +118,7 @@ pub async fn serve_secured<R: Runtime>(
                 Some(Ok(io)) => io,
                 // Members try for ever: once says it all.
                 Some(Err(error)) if acceptor.is_news(from, &error) => {
+                    let remote_addr = from.map(|from| from.to_string()).unwrap_or_default();
                     return tracing::warn!(
                         remote_addr,
                         error,
@@ -109,16 +129,29 @@ pub async fn serve_secured<R: Runtime>(
             }
         }
     };
+    let Some(first) = first_words(&server, &mut secured, face).await else { return };
     let (serves_gateway, visitor) = (face != Face::Metrics, server.visitor(from));
     let door = Door { serves_gateway, is_secure: true, common_name, visitor };
-    speak(server, secured, face, door).await;
+    Box::pin(speak(server, secured, first, face, door)).await;
 }
 
-async fn speak<R: Runtime>(server: Context<R>, mut io: Io, face: Face, door: Door) {
-    let spoken = server.within(FIRST_WORDS_LIMIT, first_words(&mut io, face.preface()));
-    let Some(Some(Some((first, has_preface)))) = server.unless_stopped(spoken).await else {
-        return;
+fn reject(from: Option<IpAddr>, error: &dyn core::fmt::Display) {
+    let remote_addr = from.map(|from| from.to_string()).unwrap_or_default();
+    tracing::warn!(remote_addr, error = %error, "rejected connection on client endpoint");
+}
+
+/// Reads until it is clear whether the other side begins with a preface; `None`: it says nothing.
+async fn first_words<R: Runtime>(server: &Context<R>, io: &mut Io, face: Face) -> Option<Bytes> {
+    let preface = face.preface();
+    let is_enough = |first: &[u8]| {
+        let compared = first.len().min(preface.len());
+        compared == preface.len() || first[..compared] != preface[..compared]
     };
+    server.lobby().first_words::<R>(io, FIRST_WORDS_LIMIT, is_enough).await.ok()
+}
+
+async fn speak<R: Runtime>(server: Context<R>, io: Io, first: Bytes, face: Face, door: Door) {
+    let has_preface = first.starts_with(face.preface());
     if face == Face::Peers && has_preface {
         // Peers are listened to on the first core only.
         let acceptor = server.handle().peer_acceptor().expect("the first core has the links");
@@ -129,23 +162,6 @@ async fn speak<R: Runtime>(server: Context<R>, mut io: Io, face: Face, door: Doo
         Face::Clients if has_preface => grpc::connection::serve(server, io, door).await,
         Face::Clients | Face::Http | Face::Metrics => http1::serve(server, io, door).await,
         Face::Peers => peers::serve_http(server, io).await,
-    }
-}
-
-/// Reads until it is clear whether the other side begins with a preface; `None`: it says nothing.
-async fn first_words(io: &mut Io, preface: &[u8]) -> Option<(Bytes, bool)> {
-    let mut first = BytesMut::with_capacity(preface.len());
-    loop {
-        if io.read_buf(&mut first).await.ok()? == 0 {
-            return None;
-        }
-        let compared = first.len().min(preface.len());
-        if first[..compared] != preface[..compared] {
-            return Some((first.freeze(), false));
-        }
-        if compared == preface.len() {
-            return Some((first.freeze(), true));
-        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::config::duration::GoDuration;
 use crate::grpc::call::{Admitted, Called};
 use crate::grpc::method::Method;
 use crate::grpc::unary;
+use crate::lobby::Lobby;
 use crate::metrics::Metrics;
 use crate::spans::Spans;
 use crate::web;
@@ -81,6 +82,7 @@ struct Inner {
     stalls: Arc<Counters>,
     stopping: watch::Receiver<bool>,
     connections: Cell<usize>,
+    lobby: Lobby,
     /// Whether there was no leader for long, as far as somebody looks.
     leaderless: watch::Sender<bool>,
     /// Whether somebody does.
@@ -113,6 +115,7 @@ impl<R: Runtime> Context<R> {
             web: web::Settings::default(),
             metrics,
             stalls,
+            lobby: Lobby::new(stopping.clone()),
             stopping,
             connections: Cell::new(0),
             leaderless: watch::Sender::new(false),
@@ -181,6 +184,11 @@ impl<R: Runtime> Context<R> {
     /// client's.
     pub fn own_handle(&self) -> &Handle {
         &self.inner.own_handle
+    }
+
+    /// Those who have connected and said nothing yet.
+    pub(crate) fn lobby(&self) -> &Lobby {
+        &self.inner.lobby
     }
 
     /// How users are known.

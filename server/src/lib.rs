@@ -15,6 +15,7 @@
 //! | [`grpc`] | etcd's gRPC services |
 //! | `recipes` | Lock and Election: calls that are made of other calls |
 //! | [`web`], [`http1`], `debug`, `gateway` | HTTP: who may ask; health, version and metrics; what goes on inside; the API in JSON |
+//! | `lobby` | connections that have not said their first words |
 //! | `peers` | the peer port: links to other members, and whom those ask that join |
 //! | [`context`] | what the connections of a core share |
 //! | [`metrics`], [`notices`] | numbers and lines for operators |
@@ -41,6 +42,7 @@ pub mod identity;
 mod init_daemon;
 pub mod join;
 pub mod listeners;
+mod lobby;
 pub mod log;
 pub mod metrics;
 pub mod notices;

@@ -27,4 +27,4 @@ pub mod self_signed;
 pub mod server;
 
 pub use files::TlsError;
-pub use server::{Acceptor, Refused, Server};
+pub use server::{Acceptor, Refused, Server, is_hello};

@@ -2,14 +2,18 @@
 //!
 //! # What a client can make us hold
 //!
-//! A handshake has [`HANDSHAKE_LIMIT`]. Of handshakes under way there are at most [`HANDSHAKES_MAX`] on a core; one more
-//! ends the oldest. So whoever opens many and says nothing pushes out its own, while those that go on are done within
-//! milliseconds.
+//! Nothing is made for a connection before its first record is there whole ([`is_hello`]); until then it waits in the
+//! [lobby](crate::lobby). Then the handshake has [`HANDSHAKE_LIMIT`]. Of handshakes under way there are at most
+//! [`HANDSHAKES_MAX`] on a core; one more ends the oldest. So whoever begins many pushes out its own, while those that go
+//! on are done within milliseconds.
+//!
+//! The first step is the dear one: files are read and a signature is made. Those steps take turns, and between two of them
+//! everybody else on the core has one, so that a storm of handshakes slows down handshakes and nothing else.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::{Future, poll_fn};
-use core::pin::pin;
+use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -21,8 +25,9 @@ use cairn_io::runtime::{Connection as Io, Runtime};
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ServerConfig, ServerConnection};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::choice::Chosen;
 use super::files::{Contents, Paths, TlsError};
@@ -33,6 +38,23 @@ use crate::config::security::{Tls, TlsChoice};
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Handshakes under way on one core.
 pub const HANDSHAKES_MAX: usize = 1024;
+
+/// Whether a handshake can begin with these bytes: its first record is there whole, or they are none.
+pub fn is_hello(bytes: &[u8]) -> bool {
+    match bytes {
+        [HANDSHAKE, _, _, high, low, rest @ ..] => {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            rest.len() >= length.min(RECORD_BYTES_MAX)
+        }
+        [HANDSHAKE, ..] | [] => false,
+        _ => true,
+    }
+}
+
+/// What records of a handshake begin with, RFC 8446 5.1.
+const HANDSHAKE: u8 = 22;
+/// More than that is no record, which is for rustls to say.
+const RECORD_BYTES_MAX: usize = 1 << 14;
 
 /// What listeners accept by. One for all cores; each makes an [`Acceptor`] of it.
 #[derive(Clone, Debug)]
@@ -85,6 +107,7 @@ impl Server {
             current,
             refused: RefCell::default(),
             pending: Pending::default(),
+            turns: Semaphore::new(1),
         }))
     }
 }
@@ -134,6 +157,8 @@ struct Inner {
     /// What did not, so that it is warned of once.
     refused: RefCell<Option<Contents>>,
     pending: Pending,
+    /// For the first step of a handshake.
+    turns: Semaphore,
 }
 
 impl Acceptor {
@@ -143,7 +168,7 @@ impl Acceptor {
     /// Why the other side is turned away, for the log.
     pub async fn accept<R: Runtime>(&self, io: Io) -> Result<Secured, Refused> {
         let pending = self.0.pending.enter();
-        let mut accepting = pin!(TlsAcceptor::from(self.config()).accept(io));
+        let mut accepting = pin!(self.handshake::<R>(io));
         let mut limit = pin!(R::sleep(HANDSHAKE_LIMIT));
         let mut pushed_out = pin!(pending.pushed_out());
         let stream = poll_fn(|context| {
@@ -161,6 +186,20 @@ impl Acceptor {
             return Err(Refused::Name);
         }
         Ok(Secured { io: Box::new(stream), certificate })
+    }
+
+    async fn handshake<R: Runtime>(&self, io: Io) -> io::Result<TlsStream<Io>> {
+        let turn = self.0.turns.acquire().await.expect("turns are never over");
+        let mut accepting = TlsAcceptor::from(self.config()).accept(io);
+        let first_step =
+            poll_fn(|context| Poll::Ready(Pin::new(&mut accepting).poll(context))).await;
+        // Everybody else, before the next one's.
+        R::yield_if_needed().await;
+        drop(turn);
+        match first_step {
+            Poll::Ready(accepted) => accepted,
+            Poll::Pending => accepting.await,
+        }
     }
 
     /// What the files say now.
@@ -287,6 +326,17 @@ mod tests {
     use core::task::{Context, Waker};
 
     use super::*;
+
+    #[test]
+    fn a_handshake_begins_when_its_first_record_is_whole() {
+        let record = [&[22, 3, 1, 1, 2][..], &[0; 258]].concat();
+        for length in 0..record.len() {
+            assert!(!is_hello(&record[..length]), "{length}");
+        }
+        assert!(is_hello(&record));
+        assert!(is_hello(b"G"), "what is no TLS is for rustls to refuse");
+        assert!(is_hello(&[&[22, 3, 1, 255, 255][..], &[0; 1 << 14]].concat()));
+    }
 
     #[test]
     fn one_handshake_too_many_ends_the_oldest() {
