@@ -116,13 +116,15 @@ func (s *talk) noteRevision(message proto.Message) {
 	}
 }
 
-// isAccepted is whether two refusals differ on purpose: who shows nothing is refused by Cairn at the door, before
-// anything else is looked at; by etcd, when an entry of the log is applied.
-func isAccepted(cairn, etcd string) bool {
-	first := cairn == "InvalidArgument: etcdserver: user name is empty"
+// isAccepted is whether two answers differ on purpose: who shows nothing is refused by Cairn at the door, before
+// anything else is looked at; by etcd, when an entry of the log is applied, and not at all where no key is named.
+func isAccepted(question, cairn, etcd string) bool {
+	if cairn != "InvalidArgument: etcdserver: user name is empty" {
+		return false
+	}
 	switch etcd {
 	case "InvalidArgument: etcdserver: request is too large", "ResourceExhausted: etcdserver: mvcc: database space exceeded", "DataLoss: etcdserver: corrupt cluster":
-		return first
+		return true
 	}
-	return false
+	return strings.HasPrefix(question, "KV/Txn {") && !strings.Contains(question, "key:") && strings.HasPrefix(etcd, "header:")
 }

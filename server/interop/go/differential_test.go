@@ -168,7 +168,7 @@ func compare(t *testing.T, sequence sequence) comparison {
 		<-done
 		for at := from; at < from+len(part); at++ {
 			ours, theirs := pair["cairn"].exchanges[at], pair["etcd"].exchanges[at]
-			if ours.answer == theirs.answer || isAccepted(ours.answer, theirs.answer) {
+			if ours.answer == theirs.answer || isAccepted(theirs.question, ours.answer, theirs.answer) {
 				continue
 			}
 			if strings.HasPrefix(theirs.answer, "Unavailable") && pair["etcd"].died() {

@@ -25,6 +25,7 @@ type stream struct {
 	told      map[int64][]string // by watcher, since the last barrier
 	living    map[int64]bool
 	replies   int   // to creations
+	refused   bool  // whether the last of them was none
 	progress  int64 // the revision of the last answer about progress
 	ended     string
 	compacted bool            // whether a watcher ended because of a compaction
@@ -79,6 +80,7 @@ func (o *stream) note(s *talk, answer *etcdserverpb.WatchResponse) {
 		tell(s.text(answer))
 		if answer.Created {
 			o.replies++
+			o.refused = answer.Canceled
 		}
 		o.compacted = o.compacted || answer.CompactRevision != 0
 		if o.living[id] = answer.Created && !answer.Canceled; !o.living[id] {
@@ -193,7 +195,12 @@ func (g *generator) createWatch() step {
 		replies := open.replies
 		open.lock.Unlock()
 		open.send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: asked}})
-		return exchange{question, open.wait("a reply to the creation", func() bool { return open.replies > replies })}
+		never := open.wait("a reply to the creation", func() bool { return open.replies > replies })
+		if never == "" && 0 < asked.StartRevision && asked.StartRevision < s.compacted {
+			// etcd finds out when it next looks at watchers that are behind, up to 100 ms later.
+			never = open.wait("the end of a watcher below the compaction", func() bool { return open.refused || open.compacted })
+		}
+		return exchange{question, never}
 	})
 }
 
