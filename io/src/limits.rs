@@ -40,6 +40,11 @@ pub fn locked_memory_bytes() -> Option<u64> {
     getrlimit(Limit::LockedMemory.resource()).current
 }
 
+/// The soft limit on open files; `None` is "unlimited".
+pub fn open_files() -> Option<u64> {
+    getrlimit(Limit::OpenFiles.resource()).current
+}
+
 /// Gives memory that is allocated to nobody back to the system. For after a crowd has gone: it looks at everything that
 /// is free, and whoever allocates meanwhile waits for some milliseconds.
 pub fn give_back_memory() {

@@ -116,12 +116,13 @@ impl Signal {
     }
 }
 
+/// As Go's log has them, and so etcd's.
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Terminate => "SIGTERM",
-            Self::Interrupt => "SIGINT",
-            Self::HangUp => "SIGHUP",
+            Self::Terminate => "terminated",
+            Self::Interrupt => "interrupt",
+            Self::HangUp => "hangup",
         })
     }
 }

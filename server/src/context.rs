@@ -15,6 +15,7 @@ use cairn_engine::ConnectionId;
 use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_engine::auth::Credential;
 use cairn_engine::raft::RoleName;
+use cairn_io::clock::saturating_ns;
 use cairn_io::driver::Handle;
 use cairn_io::pulse::Counters;
 use cairn_io::runtime::Runtime;
@@ -49,6 +50,8 @@ pub struct Limits {
     pub election_timeout: Duration,
     /// A unary request that takes longer is logged.
     pub slow_request: Duration,
+    /// Connections of clients to all cores.
+    pub connections_max: u64,
 }
 
 impl Limits {
@@ -82,6 +85,8 @@ struct Inner {
     stalls: Arc<Counters>,
     stopping: watch::Receiver<bool>,
     connections: Cell<usize>,
+    /// When it was told last that there are too many.
+    crowd_told: Cell<Option<u64>>,
     lobby: Lobby,
     /// Whether there was no leader for long, as far as somebody looks.
     leaderless: watch::Sender<bool>,
@@ -118,6 +123,7 @@ impl<R: Runtime> Context<R> {
             lobby: Lobby::new(stopping.clone()),
             stopping,
             connections: Cell::new(0),
+            crowd_told: Cell::new(None),
             leaderless: watch::Sender::new(false),
             is_watched: Cell::new(false),
         };
@@ -358,6 +364,27 @@ impl<R: Runtime> Context<R> {
         inner.leaderless.subscribe()
     }
 
+    /// Whether one more connection of a client may be served. Operators are told if not, once in a while: whoever opens
+    /// so many does not stop at that.
+    pub(crate) fn has_room(&self) -> bool {
+        let open = u64::try_from(self.metrics().connections.get()).unwrap_or(0);
+        if open < self.limits().connections_max {
+            return true;
+        }
+        self.metrics().connections_refused.inc();
+        let now = R::now();
+        let is_news = |told: u64| now.saturating_sub(told) >= saturating_ns(TOLD_EVERY);
+        if self.inner.crowd_told.get().is_none_or(is_news) {
+            self.inner.crowd_told.set(Some(now));
+            tracing::warn!(
+                connections = open,
+                "refusing connections of clients: there are as many as --cairn-connections or descriptors (ulimit -n) \
+                 allow; look who opens them, or raise the limit"
+            );
+        }
+        false
+    }
+
     /// Counts a connection while it lasts.
     pub fn count_connection(&self) -> Counted<R> {
         self.inner.connections.set(self.inner.connections.get() + 1);
@@ -391,6 +418,9 @@ async fn look_for_leader<R: Runtime>(server: Context<R>) {
         }
     }
 }
+
+/// How often operators are told the same.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// How often a leader may be missed before streams are cut: etcd's number. Coming back costs a client more than waiting.
 const MISSED_MAX: u32 = 3;

@@ -213,6 +213,10 @@ pub(crate) async fn listen<R: Runtime>(server: Context<R>, socket: Socket) {
         if served.is_stopping() {
             return;
         }
+        // Other members, and whoever looks how this one is, are never too many.
+        if matches!(face, Face::Clients | Face::Http) && !served.has_room() {
+            return;
+        }
         let (server, stream) = (served.clone(), Box::new(stream));
         match secrecy.clone() {
             Some(secrecy) => {

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::auth::Accounts;
 use crate::budget::Budgets;
 use crate::config::cluster::ClusterState;
+use crate::config::url::Url;
 use crate::config::{Config, RuntimeChoice};
 use crate::context::{Context, Limits};
 use crate::data::{self, Origin, Owner, Unusable};
@@ -162,6 +163,7 @@ fn start(config: &Config) -> Result<End, Failed> {
             keep_alive: config.grpc_keepalive,
             election_timeout: config.election_timeout,
             slow_request: config.warning_unary_request_duration,
+            connections_max: config.connections_max.unwrap_or_else(connections_max),
         },
         config: Arc::new(config.clone()),
         identity,
@@ -189,13 +191,36 @@ fn start(config: &Config) -> Result<End, Failed> {
     if let Some(spans) = spans {
         spans.flush(SPANS_FLUSH_LIMIT);
     }
-    tracing::info!(name = config.name, "closed etcd server");
+    tell_end(config, "closed etcd server");
     let first = outcomes.into_iter().next().expect("there is a first core");
     first.map_err(|error| Failed { what: start_failure(&error), why: error.to_string() })
 }
 
 /// What a request message may be longer than what the log takes.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// Says that the member ends, or has.
+fn tell_end(config: &Config, what: &'static str) {
+    let texts = |urls: &[Url]| log::list(&urls.iter().map(Url::as_str).collect::<Vec<_>>());
+    let peers = texts(&config.initial_advertise_peer_urls);
+    let clients = texts(&config.advertise_client_urls);
+    tracing::info!(
+        name = config.name,
+        data_dir = %config.data_dir.display(),
+        advertise_peer_urls = peers.field(),
+        advertise_client_urls = clients.field(),
+        "{what}"
+    );
+}
+
+/// As many connections as there are descriptors for, besides those that files and peers need.
+fn connections_max() -> u64 {
+    limits::open_files()
+        .map_or(u64::MAX, |files| files.saturating_sub(RESERVED_FILES).max(files / 2))
+}
+
+/// etcd's number.
+const RESERVED_FILES: u64 = 150;
 
 fn start_failure(error: &StartError) -> &'static str {
     match error {
@@ -406,7 +431,7 @@ impl Member {
         }
         R::spawn(stop_when_told(server.clone(), stop, self.stopping));
         if let Some((heard, stop)) = heard {
-            R::spawn(leave(server.clone(), heard, stop));
+            R::spawn(leave(server.clone(), Arc::clone(&self.config), heard, stop));
         }
         if core == 0 {
             notices::serving(&self.config);
@@ -418,7 +443,7 @@ impl Member {
 /// Says that clients are served, once the cluster has a leader and a version, which some clients ask for first.
 async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
     for url in &config.listen_peer_urls {
-        tracing::info!(address = url.as_str(), "serving peer traffic");
+        tracing::info!(address = url.authority(), "serving peer traffic");
     }
     for url in &config.listen_metrics_urls {
         tracing::info!(address = url.as_str(), "serving metrics");
@@ -430,12 +455,14 @@ async fn announce<R: Runtime>(server: Context<R>, config: Arc<Config>) {
         pause = (pause * 2).min(POLL_MAX);
     }
     tracing::info!("ready to serve client requests");
+    let traffic = if config.listen_client_http_urls.is_empty() { "grpc+http" } else { "grpc" };
     for url in &config.listen_client_urls {
-        let address = url.as_str();
+        let address = url.authority();
         if url.is_tls() {
-            tracing::info!(address, "serving client traffic securely");
+            tracing::info!(traffic, address, "serving client traffic securely");
         } else {
             tracing::info!(
+                traffic,
                 address,
                 "serving client traffic insecurely; this is strongly discouraged!"
             );
@@ -472,6 +499,7 @@ async fn hear(mut signals: Signals, tell: watch::Sender<Option<Signal>>) {
 /// is gone; then tells all cores to stop.
 async fn leave<R: Runtime>(
     server: Context<R>,
+    config: Arc<Config>,
     mut heard: watch::Receiver<Option<Signal>>,
     stop: Arc<watch::Sender<Option<End>>>,
 ) {
@@ -484,7 +512,10 @@ async fn leave<R: Runtime>(
         let moved = server.own_handle().ask(Request::MoveLeader(MemberId::NONE));
         match server.within(server.limits().election_timeout, moved).await {
             Some(Ok(_)) if handle.leader().0 == handle.header().member_id => {
-                tracing::info!("skipped leadership transfer: nobody else can lead");
+                tracing::info!(
+                    local_member_id = %handle.header().member_id,
+                    "skipped leadership transfer for single voting member cluster"
+                );
             }
             Some(Ok(_)) => {
                 tracing::info!(new_leader = %handle.leader(), "leadership transfer finished");
@@ -493,7 +524,7 @@ async fn leave<R: Runtime>(
             None => tracing::warn!("leadership transfer took too long"),
         }
     }
-    tracing::info!("closing etcd server");
+    tell_end(&config, "closing etcd server");
     init_daemon::stopping();
     // The member may have been removed in the meantime.
     stop.send_if_modified(|end| {

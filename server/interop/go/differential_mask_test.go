@@ -117,7 +117,7 @@ func (s *talk) noteRevision(message proto.Message) {
 }
 
 // isAccepted is whether two answers differ on purpose: who shows nothing is refused by Cairn at the door, before
-// anything else is looked at; by etcd, when an entry of the log is applied, and not at all where no key is named.
+// anything else is looked at; by etcd, when an entry of the log is applied, and not at all where no key and no user is named.
 func isAccepted(question, cairn, etcd string) bool {
 	if cairn != "InvalidArgument: etcdserver: user name is empty" {
 		return false
@@ -125,6 +125,9 @@ func isAccepted(question, cairn, etcd string) bool {
 	switch etcd {
 	case "InvalidArgument: etcdserver: request is too large", "ResourceExhausted: etcdserver: mvcc: database space exceeded", "DataLoss: etcdserver: corrupt cluster":
 		return true
+	}
+	if question == "Auth/UserGet {}" {
+		return etcd == "FailedPrecondition: etcdserver: user name not found"
 	}
 	return strings.HasPrefix(question, "KV/Txn {") && !strings.Contains(question, "key:") && strings.HasPrefix(etcd, "header:")
 }

@@ -87,6 +87,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Streams of one connection.
     pub max_concurrent_streams: u32,
+    /// Connections of clients; `None`: as many as there are descriptors for.
+    pub connections_max: Option<u64>,
     /// What one client may have at once.
     pub client_limits: budget::Limits,
     /// Pings on clients' connections.

@@ -84,6 +84,12 @@ impl Url {
         &self.text
     }
 
+    /// The text without its scheme: host and port, or the path of a socket.
+    pub fn authority(&self) -> &str {
+        let rest = &self.text[self.scheme.name().len() + 1..];
+        rest.strip_prefix("//").unwrap_or(rest)
+    }
+
     /// How to speak there.
     pub fn scheme(&self) -> Scheme {
         self.scheme

@@ -100,6 +100,10 @@ pub(super) fn assemble(
         max_txn_ops: settings.narrow("max-txn-ops")?,
         max_request_bytes: settings.narrow("max-request-bytes")?,
         max_concurrent_streams: settings.narrow("max-concurrent-streams")?,
+        connections_max: match settings.unsigned("cairn-connections") {
+            0 => None,
+            connections => Some(connections),
+        },
         client_limits: budget::Limits::new(|budget| settings.unsigned(budget.flag())),
         grpc_keepalive: keep_alive(settings),
         auto_compaction,

@@ -207,6 +207,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("cores", Unsigned, "0", Obeyed, "Cores to use; 0: all, but one where there are only two."),
         flag("storage", Choice(&["memory", "trees"]), "memory", Obeyed, "Where the key space is; trees: in a mapped file (new, not yet for data that matters)."),
         flag("runtime", Choice(&["auto", "glommio", "tokio"]), "auto", Obeyed, "What drives them; auto: glommio (io_uring), or tokio where the kernel refuses."),
+        flag("cairn-connections", Unsigned, "0", Obeyed, "Connections of clients to this member; more are closed at once. 0: as many as there are descriptors for, less 150."),
         flag("cairn-client-streams", Unsigned, "131072", Obeyed, "Calls under way of one client (a user, or else an address), at most; 0: no limit."),
         flag("cairn-client-watches", Unsigned, "1000000", Obeyed, "Watchers that one client may have; 0: no limit."),
         flag("cairn-client-leases", Unsigned, "1000000", Obeyed, "Leases of one client, of those granted by this member since its start; 0: no limit."),

@@ -94,6 +94,8 @@ pub struct Metrics {
     pub health_failures: IntCounter,
     /// Connections of clients.
     pub connections: IntGauge,
+    /// Connections of clients that were closed at once: there were too many.
+    pub connections_refused: IntCounter,
     /// Times that a client was refused because it had too much of something, in the order of [`Budget::ALL`].
     pub refusals: [IntCounter; 5],
     /// Spans of calls, for who collects them.
@@ -278,6 +280,10 @@ impl Metrics {
             health_failures: made
                 .counter("etcd_server_health_failures", "Health checks that failed."),
             connections: made.gauge("cairn_connections", "Connections of clients."),
+            connections_refused: made.counter(
+                "cairn_connections_refused_total",
+                "Connections of clients that were closed at once: there were too many.",
+            ),
             refusals: Budget::ALL.map(|budget| refusals.with_label_values(&[budget.name()])),
             spans: spans::Counters {
                 exported: made.counter(

@@ -1,6 +1,7 @@
 //! What one client may have at once. Whoever has too much is told which flag says so, and nobody else is refused.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use bytes::Bytes;
@@ -29,6 +30,7 @@ on_both_runtimes! {
     bytes_that_never_become_a_request_are_counted,
     requests_come_no_faster_than_they_may,
     a_user_is_one_client_wherever_it_comes_from,
+    connections_beyond_the_limit_are_closed_at_once,
 }
 
 /// A client that comes from another address than all others.
@@ -242,4 +244,33 @@ async fn a_user_is_one_client_wherever_it_comes_from(member: &mut Member) {
     member.kv().put(by(&root, put("a", "1"))).await.unwrap();
     drop((one, two));
     while by_bob(greedy(member)).await.is_err() {}
+}
+
+async fn connections_beyond_the_limit_are_closed_at_once(member: &mut Member) {
+    member.restart(&["--cairn-connections=3"]).await;
+    let held: Vec<_> = (0..3).map(|_| connected(member).unwrap()).collect();
+    assert!(connected(member).is_none());
+    member.wait_for("refusing connections of clients");
+    drop(held);
+    // The member hears of it when it reads what the clients have sent.
+    let mut stream = loop {
+        if let Some(stream) = connected(member) {
+            break stream;
+        }
+    };
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).unwrap();
+    let refused =
+        metrics.lines().find_map(|line| line.strip_prefix("cairn_connections_refused_total "));
+    assert!(refused.unwrap().parse::<u64>().unwrap() >= 1);
+}
+
+/// A connection that is served; `None`: it was closed.
+fn connected(member: &Member) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(member.place.address).unwrap();
+    // Whoever is refused is cut off, maybe before it has said anything.
+    stream.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+    let read = stream.read(&mut [0; 1024]).ok()?;
+    (read > 0).then_some(stream)
 }

@@ -65,6 +65,14 @@ fn under_etcds_name_it_says_what_etcd_says() {
     ] {
         assert!(said.any(|said| said == wanted), "{wanted:?}, or its order");
     }
+    let field = |msg: &str, field: &str| {
+        let line = lines.iter().find(|line| line["msg"] == msg).unwrap();
+        line[field].as_str().unwrap().to_owned()
+    };
+    let serving = "serving client traffic insecurely; this is strongly discouraged!";
+    assert_eq!(field(serving, "traffic"), "grpc+http");
+    assert!(!field(serving, "address").contains("http"), "host and port");
+    assert_eq!(field("received signal; shutting down", "signal"), "terminated");
     let all: Vec<&str> = lines.iter().map(|line| line["msg"].as_str().unwrap()).collect();
     for wanted in [
         "serving metrics",

@@ -52,6 +52,7 @@ pub(crate) async fn run(place: Place, life: Incarnation) -> Result<()> {
         },
         election_timeout: place.election_timeout,
         slow_request: Duration::from_secs(1),
+        connections_max: 1000,
     };
     let clients = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let peers = TcpListener::bind(("0.0.0.0", PEER_PORT)).await?;
