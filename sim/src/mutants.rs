@@ -1,6 +1,6 @@
 //! Does anybody notice? Plants each bug of `sim/mutants` in a copy of the source and lets the simulator look for it.
 //!
-//! A mutant is looked for by the fleet, seed after seed; then, if it survives that, by walks and by the exhaustive check,
+//! A mutant is looked for by the fleet, seed after seed, and over trees; then, if it survives that, by walks and by the exhaustive check,
 //! which know agreement alone, and by the stories of `sim/tests`, for what does not happen by chance. One that survives everything fails the command: a generator or a checker is missing. The
 //! copy is built in a folder of its own, which is kept, so that the next one builds faster.
 
@@ -13,6 +13,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use crate::fleet;
+use crate::swarm::TREES;
+
+/// Seeds over trees that a mutant may survive.
+const TREE_SEEDS: &str = "300";
 
 /// What to plant, and how long to look.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -100,7 +104,9 @@ impl Mutants {
         let pages = pages.to_string_lossy();
         let fleet = ["fleet", "--seeds", &seeds, "--out", &pages];
         let limit = self.seconds;
-        for way in [&fleet[..], &["walk"], &["check"]] {
+        let first = (TREES + 1).to_string();
+        let trees = ["fleet", "--first", &first, "--seeds", TREE_SEEDS, "--out", &pages];
+        for way in [&fleet[..], &trees, &["walk"], &["check"]] {
             let said = listen(simulator, way, limit)?;
             if let Some(row) = Row::read(way[0], &said) {
                 return Ok(Some(row));

@@ -62,6 +62,10 @@ impl Run {
         let known: Vec<_> = cluster.records().filter_map(|record| minor(&record.version)).collect();
         let lowest = known.iter().min().filter(|_| 2 * known.len() > cluster.records().count());
         let expected = minor(cluster.downgrade()).or_else(|| lowest.copied());
+        let over = known.iter().all(|version| Some(*version) == minor(cluster.downgrade()));
+        ensure(!over || known.len() < cluster.records().count(), "version", || {
+            format!("all have arrived at {:?}, and the downgrade goes on", cluster.downgrade())
+        })?;
         let has = minor(cluster.version());
         ensure(expected.is_none() || has == expected, "version", || {
             format!("the cluster has {has:?}, its members {known:?}, {:?}", cluster.downgrade())
