@@ -266,6 +266,7 @@ fn encode(request: &Request) -> (&'static str, Vec<u8>) {
         Request::LeaseKeepAlive(id) => ("keep-alive", id.0.to_le_bytes().to_vec()),
         Request::MoveLeader(id) => ("move-leader", id.0.to_le_bytes().to_vec()),
         Request::LeaseLeases => ("leases", Vec::new()),
+        Request::Snapshot => ("snapshot", Vec::new()),
         Request::Members(wish) => {
             let mut bytes = Vec::new();
             wish.encode(&mut bytes);
@@ -283,7 +284,6 @@ fn encode(request: &Request) -> (&'static str, Vec<u8>) {
         | Request::Status
         | Request::Defragment
         | Request::Hash
-        | Request::Snapshot
         | Request::AuthQuery(_)) => {
             let command = command_of(other).expect("the generator asks nothing else");
             ("command", command.encode(Stamp::default()).to_vec())
@@ -305,6 +305,7 @@ fn decode(kind: &str, bytes: Bytes) -> Result<Request, String> {
         "keep-alive" => Request::LeaseKeepAlive(LeaseId(i64::from_le_bytes(number()?))),
         "move-leader" => Request::MoveLeader(MemberId(u64::from_le_bytes(number()?))),
         "leases" => Request::LeaseLeases,
+        "snapshot" => Request::Snapshot,
         "members" => Request::Members(Wish::decode(bytes).ok_or("it is no wish")?),
         "command" => {
             let (_, command) = Command::decode(bytes).map_err(|unknown| format!("{unknown:?}"))?;

@@ -36,6 +36,7 @@ use crate::workload::Generator;
 use crate::world::{Observation, Options, World};
 
 mod alarm;
+mod backups;
 mod bounds;
 mod canary;
 mod clients;
@@ -50,6 +51,7 @@ mod versions;
 mod watchers;
 
 use alarm::Alarm;
+use backups::Backup;
 use clients::Question;
 use deeds::{Deed, Tape};
 use faults::Rot;
@@ -106,6 +108,8 @@ pub struct Run {
     request_timeout: Duration,
     random: Random,
     hunter: Random,
+    /// Backups that are being read, or were.
+    backups: Vec<Option<Backup>>,
     /// Decides on what came later: storms, and what operators ask about versions.
     later: Random,
     generator: Generator,
@@ -247,6 +251,7 @@ impl Run {
             random,
             hunter: Random::new(seed, 16),
             later: Random::new(seed, 20),
+            backups: Vec::new(),
             ends: None,
         }
     }
@@ -323,6 +328,7 @@ impl Run {
         self.plan_fault();
         self.plan_operation();
         self.plan_storm();
+        self.plan_backup();
         let end = self.swarm.span_ns;
         while self.world.now_ns() < end && self.world.steps() < CHAOS_STEPS_MAX {
             self.step()?;
@@ -501,7 +507,7 @@ impl Run {
                 self.crashed(id);
                 Ok(())
             }
-            Observation::Reply { member, id, result } => self.replied(member, id, &result),
+            Observation::Reply { member, id, result } => self.replied(member, id, result),
             Observation::Watch { stream, shown, response, .. } => {
                 self.watched(stream, shown, &response)
             }
@@ -572,6 +578,8 @@ impl Run {
             }
             Alarm::Operate => self.operate(),
             Alarm::Storm => self.storm(),
+            Alarm::Backup => self.back_up(),
+            Alarm::Restore(number) => return self.restore(number),
             Alarm::Look => {
                 self.alarm(LOOK_NS, Alarm::Look);
                 self.check_noticed()?;

@@ -49,6 +49,8 @@ pub struct Swarm {
     pub drift_ppm_max: u64,
     /// How often many leases are granted at once, that end together, on average; zero: never.
     pub storm_every_ns: u64,
+    /// How often somebody makes a backup, on average; zero: never.
+    pub backup_every_ns: u64,
     /// Whether those who watch are several users.
     pub watch_users: bool,
     /// Whether members start with other versions, and operators ask for downgrades.
@@ -233,6 +235,7 @@ impl Swarm {
         let auth_one_in = if users.chance(1, 3) { users.magnitude(2, 40) } else { 0 };
         let [later, versions] = [18, 19].map(|stream| Random::new(seed, stream));
         let (mut later, mut versions) = (later, versions);
+        let mut backups = Random::new(seed, 21);
         let operates = members > 1 && random.chance(1, 2) || random.chance(1, 8);
         Self {
             members,
@@ -267,6 +270,10 @@ impl Swarm {
             },
             storm_every_ns: match later.chance(1, 4) {
                 true => later.magnitude(SECOND, 20 * SECOND),
+                false => 0,
+            },
+            backup_every_ns: match backups.chance(1, 4) {
+                true => backups.magnitude(200 * MILLI, 20 * SECOND),
                 false => 0,
             },
             watch_users: later.chance(1, 2) && auth_one_in > 0,
@@ -430,7 +437,7 @@ impl Swarm {
     /// The same without what came after plans were written first: a plan has it only if it says so.
     #[must_use]
     pub fn without_the_latest(self) -> Self {
-        Self { storm_every_ns: 0, watch_users: false, versions: false, ..self }
+        Self { storm_every_ns: 0, backup_every_ns: 0, watch_users: false, versions: false, ..self }
     }
 
     /// Other limits, where a member may have others than before: what it does by itself, in which sizes.

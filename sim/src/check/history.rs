@@ -149,7 +149,7 @@ pub struct Moment {
     /// The compact revision.
     pub compacted: i64,
     /// How many events there were.
-    events: usize,
+    pub(super) events: usize,
     /// Stands for everything else.
     digest: u64,
 }
@@ -680,6 +680,19 @@ impl History {
             text
         })?;
         let hash = hash.map_err(|error| Violation::new("history", format!("{error}")))?.hash;
+        self.check_hash(id, applied, hash)
+    }
+
+    /// Objects unless all history that is hashed at an index is hashed alike.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(super) fn check_hash(
+        &mut self,
+        id: MemberId,
+        applied: Index,
+        hash: u32,
+    ) -> Result<(), Violation> {
         let first = *self.hashes.entry(applied).or_insert(hash);
         ensure(first == hash, "history", || {
             format!("member {} hashes history at {applied} to {hash}, before it was {first}", id.0)
@@ -762,12 +775,12 @@ fn digest_of(state: &StateMachine) -> u64 {
     });
     let rest = [state.store.revision(), state.store.compacted()].map(i64::cast_unsigned);
     let rest = digest(&[rest[0], rest[1], state.time.0]);
-    let auth = facts(&state.auth).into_iter().map(|fact| digest_fact(&fact));
+    let auth = auth_facts(&state.auth).into_iter().map(|fact| digest_fact(&fact));
     leases.chain(alarms).chain(auth).chain([rest]).fold(sum, u64::wrapping_add)
 }
 
 /// What users and roles are, as [`Auth::facts`] tells it of a model's.
-fn facts(auth: &cairn_engine::auth::Auth) -> Vec<Vec<u8>> {
+pub(super) fn auth_facts(auth: &cairn_engine::auth::Auth) -> Vec<Vec<u8>> {
     let mut facts = vec![vec![u8::from(auth.is_enabled())], auth.revision().to_le_bytes().to_vec()];
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     for (user, since) in auth.users() {

@@ -6,6 +6,7 @@
 //! | [`answers`] | a client is told something that was not so when it could have been |
 //! | [`watches`] | a watcher misses an event, or gets one twice, too early, or with the wrong past |
 //! | [`leases`] | a lease ends before its time, or outlives it |
+//! | [`backups`] | what is restored of a backup is not what was when it was made |
 //!
 //! All of them cost time in proportion to what happened: the committed log is the order of everything, so nothing
 //! has to be searched for.
@@ -13,6 +14,7 @@
 use core::fmt;
 
 pub mod answers;
+pub mod backups;
 pub mod history;
 pub mod leases;
 pub mod watches;

@@ -35,6 +35,10 @@ pub(super) enum Alarm {
     Operate,
     /// Many leases are granted at once.
     Storm,
+    /// A backup is due.
+    Backup,
+    /// A backup is read and restored.
+    Restore(u64),
 }
 
 impl Alarm {
@@ -56,6 +60,8 @@ impl Alarm {
             Self::Glance => (12, 0),
             Self::Strike => (13, 0),
             Self::Storm => (14, 0),
+            Self::Backup => (15, 0),
+            Self::Restore(number) => (16, number),
         };
         kind << 56 | detail
     }
@@ -78,6 +84,8 @@ impl Alarm {
             12 => Self::Glance,
             13 => Self::Strike,
             14 => Self::Storm,
+            15 => Self::Backup,
+            16 => Self::Restore(detail),
             _ => unreachable!("the run names its alarms itself"),
         }
     }

@@ -8,10 +8,10 @@ use cairn_engine::raft::Index;
 use cairn_engine::{MemberId, RequestId, ShardId};
 
 use super::alarm::Alarm;
+use super::backups::BACKUP;
 use super::deeds::Deed;
 use super::marks::Fate;
 use super::members::OPERATOR;
-use super::storms::STORM;
 use super::{Phase, Run};
 use crate::check::Violation;
 use crate::check::answers::{Asked, Outcome};
@@ -29,7 +29,7 @@ pub(super) struct Question {
 
 impl Run {
     pub(super) fn think(&mut self, client: u64) {
-        if self.phase == Phase::Chaos && client < STORM && !self.is_planned() {
+        if self.phase == Phase::Chaos && client < BACKUP && !self.is_planned() {
             let wait = self.random.below(self.swarm.work.think_ns_max);
             self.alarm(wait, Alarm::Client(client));
         }
@@ -110,12 +110,17 @@ impl Run {
         &mut self,
         member: MemberId,
         id: RequestId,
-        result: &Result<Response, Error>,
+        result: Result<Response, Error>,
     ) -> Result<(), Violation> {
         let Some(question) = self.questions.remove(&id) else {
             let what = format!("member {} answers {} once more: {result:?}", member.0, id.0);
             return Err(Violation::new("answer", what));
         };
+        if matches!(question.asked.request, Request::Snapshot) {
+            self.backup_begins(member, result);
+            return Ok(());
+        }
+        let result = &result;
         let outcome = self.answers.judge(&mut self.history, &question.asked, result)?;
         if let (Request::Authenticate(assignment), Ok(Response::Auth(Answer::Authenticate(told)))) =
             (&question.asked.request, result)

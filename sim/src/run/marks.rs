@@ -49,9 +49,11 @@ pub enum State {
     VersionDown,
     /// A downgrade was asked for, and began.
     DowngradeBegins,
+    /// A backup was restored.
+    Restored,
 }
 
-const STATES: [State; 9] = [
+const STATES: [State; 10] = [
     State::TenLeasesEnd,
     State::TenLeasesOverdue,
     State::WatcherForbidden,
@@ -61,6 +63,7 @@ const STATES: [State; 9] = [
     State::VersionUp,
     State::VersionDown,
     State::DowngradeBegins,
+    State::Restored,
 ];
 
 /// Whom a fault hits, or amid what.

@@ -85,6 +85,7 @@ impl Swarm {
             ("fault_every_ns", N(&mut self.fault_every_ns)),
             ("faults", Faults(&mut self.faults)),
             ("storm_every_ns", N(&mut self.storm_every_ns)),
+            ("backup_every_ns", N(&mut self.backup_every_ns)),
             ("watch_users", Flag(&mut self.watch_users)),
             ("versions", Flag(&mut self.versions)),
             ("hunt_one_in", N(&mut self.hunt_one_in)),
