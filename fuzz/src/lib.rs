@@ -15,6 +15,8 @@
 //! | [`permissions`] | roles, and what their users ask for | engine and model agree who may what |
 //! | [`credentials`] | metadata of a call | it is a token, or none; never more |
 //! | [`frames`] | data of a stream | messages come out as a second parser finds them |
+//! | [`http2_connection`] | what a client sends | wherever it is cut, it means the same, and little is held |
+//! | [`hpack_block`] | a head of HTTP/2 | it is read, or refused |
 //! | [`peer_frames`] | a connection between members | frames come out the same wherever it is cut, and are refused the same |
 //! | [`peer_message`] | what a member says | it is refused, or written down again as it was |
 //! | [`gateway_json`] | a body of the JSON gateway | it is refused, or printed so that it reads the same again |
@@ -34,6 +36,7 @@ mod command_line;
 mod etcd;
 mod frames;
 mod gateway;
+mod http2;
 mod metadata;
 mod others;
 mod peers;
@@ -48,6 +51,7 @@ pub use command_line::{command_line, config_file};
 pub use etcd::{etcd_file, etcd_log};
 pub use frames::frames;
 pub use gateway::gateway_json;
+pub use http2::{hpack_block, http2_connection};
 pub use metadata::{call_metadata, certificate, signed_token};
 pub use others::{dns_answer, members_answer, urls};
 pub use peers::{peer_frames, peer_message};
@@ -68,7 +72,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 24] = [
     Target { name: "wal_recovery", run: wal_recovery },
     Target { name: "wal_bytes", run: wal_bytes },
     Target { name: "tree_pages", run: tree_pages },
@@ -79,6 +83,8 @@ pub const TARGETS: [Target; 22] = [
     Target { name: "permissions", run: permissions },
     Target { name: "credentials", run: credentials },
     Target { name: "frames", run: frames },
+    Target { name: "http2_connection", run: http2_connection },
+    Target { name: "hpack_block", run: hpack_block },
     Target { name: "peer_frames", run: peer_frames },
     Target { name: "peer_message", run: peer_message },
     Target { name: "command_line", run: command_line },

@@ -28,6 +28,7 @@ use crate::budget::{Budgets, Client, Visitor};
 use crate::config::KeepAlive;
 use crate::config::duration::GoDuration;
 use crate::grpc::call::{Admitted, Called};
+use crate::grpc::connection::Scratch;
 use crate::grpc::method::Method;
 use crate::grpc::unary;
 use crate::lobby::Lobby;
@@ -88,6 +89,8 @@ struct Inner {
     /// When it was told last that there are too many.
     crowd_told: Cell<Option<u64>>,
     lobby: Lobby,
+    /// What connections read with, while none does.
+    scratch: Cell<Option<Scratch>>,
     /// Whether there was no leader for long, as far as somebody looks.
     leaderless: watch::Sender<bool>,
     /// Whether somebody does.
@@ -124,6 +127,7 @@ impl<R: Runtime> Context<R> {
             stopping,
             connections: Cell::new(0),
             crowd_told: Cell::new(None),
+            scratch: Cell::default(),
             leaderless: watch::Sender::new(false),
             is_watched: Cell::new(false),
         };
@@ -210,6 +214,11 @@ impl<R: Runtime> Context<R> {
     /// The counters.
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// What a connection reads with, for as long as it takes it.
+    pub(crate) fn scratch(&self) -> &Cell<Option<Scratch>> {
+        &self.inner.scratch
     }
 
     /// Counts a call that began then, by this core's clock.

@@ -93,6 +93,8 @@ pub enum Event<'a> {
     },
     /// A stream is gone: the client took it back, or broke its rules.
     Reset {
+        /// The stream.
+        stream: Key,
         /// What the owner knows it by.
         token: usize,
     },
@@ -316,12 +318,13 @@ impl Connection {
                     None
                 }
                 kind::GOAWAY => {
-                    // It may say goodbye and go on with what it has begun.
                     match (frame.stream, frame.payload.len()) {
                         (0, 8..) => self.spend(patience::FRAME)?,
                         (0, _) => return fail(Reason::FrameSize, "a goodbye has a wrong length"),
                         _ => return fail(Reason::Protocol, "a stream says goodbye"),
                     }
+                    // What it has begun goes on, and no more begins.
+                    self.leave_after_newest();
                     None
                 }
                 kind::PUSH_PROMISE => return fail(Reason::Protocol, "a client may not push"),
@@ -604,7 +607,7 @@ impl Connection {
         if gone.answer == Answer::No {
             self.spend(patience::TAKEN_BACK)?;
         }
-        Ok(Some(Event::Reset { token: gone.token }))
+        Ok(Some(Event::Reset { stream, token: gone.token }))
     }
 
     fn priority<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Failure> {
@@ -639,11 +642,17 @@ impl Connection {
             return Ok(Some(Event::Ping));
         }
         if payload == LAST_PING && self.leaving == Leaving::Announced {
-            self.leaving = Leaving::After(self.newest);
-            self.goodbye(self.newest, Reason::NoError, "");
+            self.leave_after_newest();
             return Ok(None);
         }
         Ok((payload == PING).then_some(Event::Pong))
+    }
+
+    fn leave_after_newest(&mut self) {
+        if !matches!(self.leaving, Leaving::After(_)) {
+            self.leaving = Leaving::After(self.newest);
+            self.goodbye(self.newest, Reason::NoError, "");
+        }
     }
 
     fn settings(&mut self, frame: Frame<'_>) -> Result<(), Failure> {
@@ -760,7 +769,7 @@ impl Connection {
         self.spend(patience::FAULT)?;
         let gone = self.remove(key, true);
         frame::number(self.out.tail(), kind::RST_STREAM, key.id, reason.number());
-        Ok(Some(Event::Reset { token: gone.token }))
+        Ok(Some(Event::Reset { stream: key, token: gone.token }))
     }
 
     /// Forgets a stream, and gives back what it held.

@@ -10,6 +10,9 @@ use bytes::{Buf as _, Bytes};
 /// Data from this length on are not copied.
 const SHARED_BYTES_MIN: usize = 4 << 10;
 
+/// Room for short things that is kept when all are sent.
+const TAIL_BYTES_KEPT: usize = 4 << 10;
+
 /// Bytes that wait for the socket.
 #[derive(Debug, Default)]
 pub struct Out {
@@ -82,16 +85,11 @@ impl Out {
         self.gone += bytes;
         assert!(self.gone <= self.tail.len(), "no more is sent than there is");
         if self.gone == self.tail.len() {
-            self.tail.clear();
             self.gone = 0;
+            self.tail.clear();
+            // A connection on which nothing happens needs no room.
+            self.tail.shrink_to(TAIL_BYTES_KEPT);
         }
-    }
-
-    /// Exchanges the buffer in which short things gather, which must be empty, so that connections on which nothing
-    /// happens need none.
-    pub fn exchange(&mut self, buffer: &mut Vec<u8>) {
-        assert!(self.tail.is_empty() && buffer.is_empty(), "nothing may be lost");
-        core::mem::swap(&mut self.tail, buffer);
     }
 }
 

@@ -65,19 +65,21 @@ impl Connection {
         self.close_block(start, 0);
     }
 
-    /// Begins an answer with a status of three digits, and ends it if there is no more.
-    pub fn begin_status(&mut self, stream: Key, status: u16, fields: Fields<'_>, is_end: bool) {
+    /// Begins an answer with another status, of three digits.
+    pub fn begin_status(&mut self, stream: Key, status: u16, fields: Fields<'_>) {
         if !self.begins(stream) {
             return;
         }
-        let start = self.open_block(stream.id);
-        self.answers.begin(self.out.tail());
-        hpack::literal(b":status", status.to_string().as_bytes(), self.out.tail());
-        self.literals(fields);
-        self.close_block(start, if is_end { flag::END_STREAM } else { 0 });
-        if is_end {
-            self.answered(stream);
+        self.status_block(stream.id, status, fields, 0);
+    }
+
+    /// Answers with another status, some fields, and nothing else.
+    pub fn refuse_status(&mut self, stream: Key, status: u16, fields: Fields<'_>) {
+        if !self.begins(stream) {
+            return;
         }
+        self.status_block(stream.id, status, fields, flag::END_STREAM);
+        self.answered(stream);
     }
 
     /// Answers with a usual head, some fields more, and nothing else.
@@ -180,10 +182,7 @@ impl Connection {
 
     /// Answers a request that is no stream yet: its head is too large.
     pub(super) fn too_large(&mut self, id: u32, is_end: bool) {
-        let start = self.open_block(id);
-        self.answers.begin(self.out.tail());
-        hpack::literal(b":status", b"431", self.out.tail());
-        self.close_block(start, flag::END_STREAM);
+        self.status_block(id, 431, &[], flag::END_STREAM);
         if !is_end {
             frame::number(self.out.tail(), kind::RST_STREAM, id, Reason::NoError.number());
         }
@@ -309,6 +308,14 @@ impl Connection {
         self.patience.sent(data.len());
         frame::head(self.out.tail(), data.len(), kind::DATA, flags, id);
         self.out.push(data);
+    }
+
+    fn status_block(&mut self, id: u32, status: u16, fields: Fields<'_>, flags: u8) {
+        let start = self.open_block(id);
+        self.answers.begin(self.out.tail());
+        hpack::literal(b":status", status.to_string().as_bytes(), self.out.tail());
+        self.literals(fields);
+        self.close_block(start, flags);
     }
 
     fn literals(&mut self, fields: Fields<'_>) {

@@ -106,7 +106,7 @@ impl Client {
                     assert_eq!(token, wide(stream.id()));
                     Saw::Data { id: stream.id(), data: data.to_vec(), is_end }
                 }
-                Ok(Some(Event::Reset { token })) => Saw::Reset(token),
+                Ok(Some(Event::Reset { token, .. })) => Saw::Reset(token),
                 Ok(Some(Event::Ping)) => Saw::Ping,
                 Ok(Some(Event::Pong)) => Saw::Pong,
                 Err(failure) => Saw::Failure(failure.reason),
@@ -313,6 +313,19 @@ fn a_goodbye_has_two_steps() {
     assert_eq!((client.saw(), client.hears()), (vec![], vec![]));
     assert!(!client.connection.has_left());
     client.says(&[1, 3].map(|id| frame(kind::RST_STREAM, 0, id, &number(8))).concat());
+    assert!(client.connection.has_left());
+}
+
+#[test]
+fn a_client_that_leaves_is_let_go_when_its_calls_have_ended() {
+    let mut client = Client::new();
+    client.says(&[whole_request(1), frame(kind::GOAWAY, 0, 0, &[0; 8])].concat());
+    assert_eq!(client.hears(), ["goodbye 1 0"]);
+    assert!(!client.connection.has_left());
+    let stream = client.key(1);
+    client.connection.begin(stream);
+    client.connection.end(stream);
+    assert_eq!(client.hears().len(), 2);
     assert!(client.connection.has_left());
 }
 
@@ -528,7 +541,6 @@ fn what_is_strange_is_not_wrong() {
         frame(WINDOW_UPDATE, 0, 3, &number(7)),
         frame(RST_STREAM, 0, 3, &number(7)),
         frame(DATA, 0, 1, &[]),
-        frame(GOAWAY, 0, 0, &[0; 8]),
         frame(SETTINGS, flag::ACK, 0, &[]),
     ];
     client.says(&quiet.concat());

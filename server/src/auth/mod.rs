@@ -18,10 +18,10 @@ pub(crate) mod passwords;
 use std::sync::Arc;
 
 use cairn_engine::auth::{Credential, TokenId};
-use http::HeaderMap;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::security::AuthToken;
+use crate::grpc::metadata::Metadata;
 
 use jwt::{Known, Signer};
 use passwords::Passwords;
@@ -68,13 +68,17 @@ impl Accounts {
     }
 
     /// What a client has shown: `token` before `authorization`, and without either, its certificate (etcd's order).
-    pub fn credential(&self, metadata: &HeaderMap, common_name: Option<&Arc<str>>) -> Credential {
-        let shown = metadata.get("token").or_else(|| metadata.get(http::header::AUTHORIZATION));
-        let Some(shown) = shown else {
+    pub fn credential(
+        &self,
+        metadata: &impl Metadata,
+        common_name: Option<&Arc<str>>,
+    ) -> Credential {
+        let name = ["token", "authorization"].into_iter().find(|n| metadata.value(n).is_some());
+        let Some(name) = name else {
             let name = common_name.filter(|_| self.by_certificate);
             return name.map_or(Credential::None, |name| Credential::CommonName(Arc::clone(name)));
         };
-        let Ok(text) = shown.to_str() else { return Credential::Unreadable };
+        let Some(text) = metadata.text(name) else { return Credential::Unreadable };
         let text = text.strip_prefix("Bearer ").unwrap_or(text);
         let credential = match &self.tokens {
             Tokens::Simple => simple_token(text).map(Credential::Token),
@@ -128,7 +132,7 @@ fn secret() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     fn shown(accounts: &Accounts, metadata: &[(&'static str, &[u8])]) -> Credential {
         let mut headers = HeaderMap::new();

@@ -91,7 +91,7 @@ pub(super) static GROUPS: [Group; 11] = [
         flag("max-txn-ops", Unsigned, "128", Obeyed, "Operations in a transaction."),
         flag("max-request-bytes", Unsigned, "1572864", Obeyed, "Bytes of a request."),
         flag("max-concurrent-streams", Unsigned32, "4294967295", Obeyed, "Streams of one connection."),
-        flag("grpc-keepalive-min-time", Duration, "5s", WithoutEffect("clients may ping as they like, short of a flood"), "A client that pings more often loses its connection."),
+        flag("grpc-keepalive-min-time", Duration, "5s", Obeyed, "A client that pings more often loses its connection, and one that has no calls, if it does more often than every two hours."),
         flag("grpc-keepalive-interval", Duration, "2h", Obeyed, "A client is pinged after so long without a word; 0: never."),
         flag("grpc-keepalive-timeout", Duration, "20s", Obeyed, "And loses its connection after so long without an answer."),
         flag("socket-reuse-port", Bool, "false", WithoutEffect("a port is shared by the cores of this process, never with another process"), "Whether to set SO_REUSEPORT."),

@@ -14,8 +14,8 @@ use cairn_engine::ConnectionId;
 use cairn_engine::api::{Code, Error, Request, Response};
 use cairn_engine::auth::Credential;
 use cairn_io::runtime::Runtime;
-use http::HeaderMap;
 
+use super::metadata::Metadata;
 use super::method::{Kind, Method};
 use super::status::Status;
 use super::unary::{self, Asked};
@@ -44,9 +44,13 @@ pub(crate) trait Questions {
 
     /// Waits for the only message of the call.
     async fn only(&mut self) -> Result<Bytes, Status> {
-        let missing = || Status::new(Code::Internal, "grpc: a call without a message");
         self.next().await?.ok_or_else(missing)
     }
+}
+
+/// A call that has no message and needs one.
+pub(super) fn missing() -> Status {
+    Status::new(Code::Internal, "grpc: a call without a message")
 }
 
 /// A call that was not answered yet.
@@ -270,18 +274,17 @@ impl Called {
 pub(crate) fn admit<R: Runtime>(
     server: &Server<R>,
     method: Method,
-    metadata: &HeaderMap,
+    metadata: &impl Metadata,
     (visitor, common_name): (&Visitor, Option<&Arc<str>>),
 ) -> Result<Admitted, Status> {
     let handle = server.handle();
-    let version =
-        metadata.get("client-api-version").map_or(b"unknown".as_slice(), |v| v.as_bytes());
+    let version = metadata.value("client-api-version").unwrap_or(b"unknown");
     let version = core::str::from_utf8(version).map_err(|_| Error::InvalidClientApiVersion)?;
     server.metrics().asked_by(method, version);
     if handle.is_learner() && !may_ask_learner(method) {
         return Err(Error::NotSupportedForLearner.into());
     }
-    let needs_leader = metadata.get("hasleader").is_some_and(|value| value == "true");
+    let needs_leader = metadata.value("hasleader") == Some(b"true");
     if needs_leader && !handle.leader().is_some() {
         return Err(Error::NoLeader.into());
     }

@@ -42,6 +42,17 @@ impl Messages {
         };
     }
 
+    /// The message that this data is, if it is nothing but one whole message, and nothing was left before: what nearly
+    /// every call is, and then copied once. Whatever is wrong with it, [`next`](Self::next) tells.
+    pub fn only(&self, data: &[u8], bytes_max: usize) -> Option<Bytes> {
+        let (&[0, a, b, c, d], body) = data.split_first_chunk::<PREFIX_BYTES>()? else {
+            return None;
+        };
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("64 bits");
+        let is_one = self.is_empty() && body.len() == length && length <= bytes_max;
+        is_one.then(|| Bytes::copy_from_slice(body))
+    }
+
     /// The next whole message, if there is one.
     ///
     /// # Errors

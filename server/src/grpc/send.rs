@@ -6,84 +6,81 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cairn_engine::api::Code;
-use h2::SendStream;
-use h2::server::SendResponse;
+use cairn_http2::server::{Connection as Http2, Fields};
 
 use super::call::{Answers, Gone, Respond};
-use super::outflow::{Outflow, Sender};
-use super::status::{Status, response_head};
+use super::line::Inbox;
+use super::outflow::Sender;
+use super::status::Status;
 
 /// A call of a connection whose answer is a stream of messages, or takes its time.
-pub(super) struct Responding {
-    pub(super) respond: SendResponse<Bytes>,
-    pub(super) outflow: Rc<Outflow>,
-}
+pub(super) struct Responding(pub(super) Rc<Inbox>);
 
 impl Respond for Responding {
     type Answers = Sending;
 
-    fn begin(mut self) -> Result<Sending, Gone> {
-        // Sends the head of the response.
-        Ok(Sending::on(self.respond.send_response(response_head(), false)?, &self.outflow))
+    fn begin(self) -> Result<Sending, Gone> {
+        let sending = Sending::new(self.0);
+        sending.tell(|http2| http2.begin(sending.inbox.stream));
+        Ok(sending)
     }
 
-    fn refuse(mut self, status: &Status) {
+    fn refuse(self, status: &Status) {
         // A client that went away is not told.
-        drop(self.respond.send_response(status.response(), true));
+        let Inbox { stream, line, .. } = &*self.0;
+        status.as_fields(|fields| line.http2.borrow_mut().refuse_with(*stream, fields));
+        line.wake();
     }
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.respond.poll_reset(context).map(drop)
+        self.0.poll_gone(context)
     }
 }
 
 /// The sending half of a call whose answer is a stream of messages.
 pub(super) struct Sending {
-    stream: SendStream<Bytes>,
-    outflow: Sender,
-}
-
-impl From<h2::Error> for Gone {
-    fn from(_: h2::Error) -> Self {
-        Self
-    }
+    inbox: Rc<Inbox>,
+    sender: Sender,
 }
 
 impl Sending {
-    /// Goes on after the head of the response.
-    pub(super) fn on(stream: SendStream<Bytes>, outflow: &Rc<Outflow>) -> Self {
-        Self { stream, outflow: outflow.sender() }
+    fn new(inbox: Rc<Inbox>) -> Self {
+        let sender = inbox.line.outflow.sender();
+        Self { inbox, sender }
     }
 
-    /// Ends a call that is no gRPC.
-    pub(super) fn end(mut self) -> Result<(), Gone> {
-        self.stream.send_data(Bytes::new(), true)?;
-        Ok(())
+    /// Begins the answer to a request that is no gRPC.
+    pub(super) fn begin(inbox: Rc<Inbox>, status: u16, fields: Fields<'_>) -> Self {
+        let sending = Self::new(inbox);
+        sending.tell(|http2| http2.begin_status(sending.inbox.stream, status, fields));
+        sending
     }
 
-    fn poll_takes_data(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+    /// Ends it.
+    pub(super) fn end(self) {
+        self.tell(|http2| http2.end_data(self.inbox.stream));
+    }
+
+    /// Says something, which the connection's task writes.
+    fn tell(&self, say: impl FnOnce(&mut Http2)) {
+        say(&mut self.inbox.line.http2.borrow_mut());
+        self.inbox.line.wake();
+    }
+
+    fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         if self.poll_gone(context).is_ready() {
             return Poll::Ready(Err(Gone));
         }
-        self.outflow.poll_takes_data(context).map(Ok)
+        let waits = self.inbox.line.http2.borrow_mut().is_waiting(self.inbox.stream);
+        if waits { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 }
 
 impl Answers for Sending {
-    /// Sends data as the client's window allows; when it returns, all of it has been handed to the connection.
-    async fn send(&mut self, mut data: Bytes) -> Result<(), Gone> {
-        while !data.is_empty() {
-            poll_fn(|context| self.poll_takes_data(context)).await?;
-            self.stream.reserve_capacity(data.len().min(CHUNK_BYTES_MAX));
-            let capacity =
-                poll_fn(|context| self.stream.poll_capacity(context)).await.ok_or(Gone)??;
-            if capacity > 0 {
-                let chunk = data.split_to(capacity.min(data.len()));
-                self.outflow.handed(chunk.len());
-                self.stream.send_data(chunk, false)?;
-            }
-        }
-        Ok(())
+    /// Sends data as the client's window allows; when it returns, all of it is on its way to the socket.
+    async fn send(&mut self, data: Bytes) -> Result<(), Gone> {
+        self.tell(|http2| http2.send(self.inbox.stream, data));
+        poll_fn(|context| self.poll_sent(context)).await
     }
 
     async fn room_for_part(&mut self) -> Result<(), Gone> {
@@ -91,25 +88,28 @@ impl Answers for Sending {
             if self.poll_gone(context).is_ready() {
                 return Poll::Ready(Err(Gone));
             }
-            self.outflow.poll_room_for_part(context).map(Ok)
+            self.sender.poll_room_for_part(context).map(Ok)
         })
         .await
     }
 
     async fn send_part(&mut self, part: Bytes) -> Result<(), Gone> {
-        let _counted = self.outflow.count_part(part.len());
+        let _counted = self.sender.count_part(part.len());
         self.send(part).await
     }
 
-    fn finish(mut self, status: &Status) -> Result<Code, Gone> {
-        self.stream.send_trailers(status.trailers())?;
+    fn finish(self, status: &Status) -> Result<Code, Gone> {
+        let stream = self.inbox.stream;
+        self.tell(|http2| {
+            if *status == Status::OK {
+                return http2.end(stream);
+            }
+            status.as_fields(|fields| http2.end_with(stream, fields));
+        });
         Ok(status.code)
     }
 
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.stream.poll_reset(context).map(drop)
+        self.inbox.poll_gone(context)
     }
 }
-
-/// What is handed to the connection at once, at most: what waits there is memory that nobody counts.
-const CHUNK_BYTES_MAX: usize = 64 << 10;

@@ -1,10 +1,10 @@
-//! How a call ends: gRPC's code and text, as HTTP/2 headers.
+//! How a call ends: gRPC's code and text, as fields of HTTP/2.
 
 use core::fmt::Write as _;
 use std::borrow::Cow;
 
 use cairn_engine::api::{Code, Error};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use cairn_http2::server::Fields;
 
 use super::method::{self, Method};
 
@@ -44,25 +44,13 @@ impl Status {
         Self::unimplemented(&format!("/{}/{}", row.service, row.name))
     }
 
-    /// The trailers that say so.
-    pub fn trailers(&self) -> HeaderMap {
-        let mut trailers = HeaderMap::with_capacity(2);
-        self.append_to(&mut trailers);
-        trailers
-    }
-
-    /// The response that says so at once, without a message.
-    pub fn response(&self) -> Response<()> {
-        let mut response = response_head();
-        self.append_to(response.headers_mut());
-        response
-    }
-
-    fn append_to(&self, headers: &mut HeaderMap) {
-        headers.insert("grpc-status", HeaderValue::from(u16::from(self.code.number())));
-        if !self.message.is_empty() {
-            headers.insert("grpc-message", encode_message(&self.message));
-        }
+    /// Shows what says so in HTTP/2: trailers, or fields of a head.
+    pub(super) fn as_fields<T>(&self, show: impl FnOnce(Fields<'_>) -> T) -> T {
+        let code = self.code.number().to_string();
+        let message = encode_message(&self.message);
+        let fields: [(&[u8], &[u8]); 2] =
+            [(b"grpc-status", code.as_bytes()), (b"grpc-message", message.as_bytes())];
+        show(if message.is_empty() { &fields[..1] } else { &fields })
     }
 }
 
@@ -72,21 +60,11 @@ impl From<Error> for Status {
     }
 }
 
-/// The head of every response.
-pub fn response_head() -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::OK;
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    response
-}
-
 /// Percent-encodes what HTTP headers cannot carry (gRPC over HTTP2, "Percent-Encoded").
-fn encode_message(message: &str) -> HeaderValue {
+fn encode_message(message: &str) -> Cow<'_, str> {
     let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'%';
     if message.bytes().all(plain) {
-        return HeaderValue::from_str(message).expect("printable ASCII");
+        return Cow::Borrowed(message);
     }
     let mut encoded = String::with_capacity(message.len() + 16);
     for byte in message.bytes() {
@@ -96,29 +74,33 @@ fn encode_message(message: &str) -> HeaderValue {
             write!(encoded, "%{byte:02X}").expect("strings grow");
         }
     }
-    HeaderValue::from_str(&encoded).expect("printable ASCII")
+    Cow::Owned(encoded)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn fields(status: &Status) -> Vec<String> {
+        status.as_fields(|fields| {
+            let text = |(name, value): &(&[u8], &[u8])| {
+                format!("{}={}", name.escape_ascii(), value.escape_ascii())
+            };
+            fields.iter().map(text).collect()
+        })
+    }
+
     #[test]
-    fn a_status_is_told_in_trailers() {
-        let trailers = Status::from(Error::Compacted).trailers();
-        assert_eq!(trailers["grpc-status"], "11");
-        assert_eq!(
-            trailers["grpc-message"],
-            "etcdserver: mvcc: required revision has been compacted"
-        );
-        assert_eq!(Status::OK.trailers()["grpc-status"], "0");
-        assert!(!Status::OK.trailers().contains_key("grpc-message"));
+    fn a_status_is_told_in_fields() {
+        let message = "grpc-message=etcdserver: mvcc: required revision has been compacted";
+        assert_eq!(fields(&Status::from(Error::Compacted)), ["grpc-status=11", message]);
+        assert_eq!(fields(&Status::OK), ["grpc-status=0"]);
     }
 
     #[test]
     fn texts_are_percent_encoded() {
         let status = Status::new(Code::Unknown, "50% ü\n");
-        assert_eq!(status.trailers()["grpc-message"], "50%25 %C3%BC%0A");
+        assert_eq!(fields(&status)[1], "grpc-message=50%25 %C3%BC%0A");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use cairn_engine::api::Code;
-use http::HeaderMap;
 
+use super::metadata::Metadata;
 use super::status::Status;
 
 /// The header.
@@ -14,10 +14,12 @@ pub(crate) const NAME: &str = "grpc-timeout";
 ///
 /// # Errors
 /// If it is not a positive number of at most eight digits and a unit.
-pub fn read(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = headers.get(NAME) else { return Ok(None) };
+pub fn read(metadata: &impl Metadata) -> Result<Option<Duration>, Status> {
+    if metadata.value(NAME).is_none() {
+        return Ok(None);
+    }
     let malformed = || Status::new(Code::Internal, "malformed grpc-timeout");
-    let text = value.to_str().map_err(|_| malformed())?;
+    let text = metadata.text(NAME).ok_or_else(malformed)?;
     parse(text).map(Some).ok_or_else(malformed)
 }
 

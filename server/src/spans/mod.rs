@@ -17,7 +17,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cairn_engine::api::Code;
 use cairn_io::clock;
-use http::HeaderMap;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status as SpanStatus, TraceFlags, TraceId, TraceState,
 };
@@ -26,6 +25,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use prometheus::IntCounter;
 use tokio::sync::mpsc;
 
+use crate::grpc::metadata::Metadata;
 use crate::grpc::method::Method;
 
 /// Spans that wait for the exporter.
@@ -127,9 +127,8 @@ impl Spans {
     }
 
     /// Begins the span of a call with these headers, if it is to have one.
-    pub(crate) fn begin(&self, headers: &HeaderMap) -> Option<Span> {
-        let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-        let parent = parent.and_then(Parent::parse);
+    pub(crate) fn begin(&self, metadata: &impl Metadata) -> Option<Span> {
+        let parent = metadata.text("traceparent").and_then(Parent::parse);
         let is_sampled = match parent {
             Some(parent) => parent.is_sampled,
             None => self.is_chosen(),
@@ -240,6 +239,7 @@ impl fmt::Debug for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderMap;
 
     #[test]
     fn a_parent_is_read_as_the_w3c_writes_it() {
