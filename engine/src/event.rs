@@ -79,6 +79,8 @@ pub enum Output {
     WriteTree(TreeWrite),
     /// A tree file is not needed any more.
     RemoveTree(TreeFileId),
+    /// A tree file is damaged: see to it, durably, that no start believes it. A [`Output::Halt`] follows, which waits for that.
+    CondemnTree(TreeFileId),
     /// Answer a client.
     Reply {
         /// Which request.

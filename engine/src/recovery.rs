@@ -7,14 +7,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::cluster::Cluster;
 use crate::convert::to_u64;
 use crate::ids::{ClusterId, MemberId};
 use crate::mvcc::base::Base;
 use crate::raft::Index;
+use crate::raft::membership::Membership;
 use crate::snapshot::{Position, Reader, SnapshotError};
 use crate::state_machine::StateMachine;
 use crate::storage::db::Pin;
-use crate::tree_file::{self, Loaded, TreeFile, TreeFileError, TreeFileId, TreeSource};
+use crate::tree_file::{self, Loaded, Lost, TreeFile, TreeFileError, TreeFileId, TreeSource};
 use crate::wal::recover::Known;
 use crate::wal::scan::Unreadable;
 use crate::wal::{self, LogSource, RecoverError, Recovered};
@@ -60,6 +62,19 @@ pub struct Recovery {
     pub trees: Option<(TreeFile, (Arc<Base>, Pin))>,
     /// Tree files that are there and do not count.
     pub other_trees: Vec<TreeFileId>,
+    /// The state is damaged, and `newest` only says what it covered: another member has to bring it.
+    pub missing: Option<Missing>,
+}
+
+/// What is known of a state that is damaged.
+#[derive(Debug, Default)]
+pub struct Missing {
+    /// Who took part; nobody, if that is not known.
+    pub membership: Membership,
+    /// The members, if at least that could be read.
+    pub cluster: Cluster,
+    /// The tree files that say so. They stay until there is another.
+    pub trees: Vec<TreeFileId>,
 }
 
 /// Why a member cannot start.
@@ -100,12 +115,16 @@ impl core::error::Error for RecoveryError {}
 
 /// Reads a member's disk. An empty disk is a fresh member.
 ///
+/// What is promised stands in the log. If that is whole and the state is damaged, others can bring it, if there are any and
+/// `may_fetch` ([`Recovery::missing`]).
+///
 /// # Errors
 /// If what was acknowledged cannot be brought back, or belongs to somebody else.
 pub fn recover(
     disk: &mut dyn Disk,
     cluster: ClusterId,
     member: MemberId,
+    may_fetch: bool,
 ) -> Result<Recovery, RecoveryError> {
     let mut snapshots = disk.snapshots();
     let mut damaged = Vec::new();
@@ -127,7 +146,8 @@ pub fn recover(
     let second = snapshots.pop().and_then(|index| read_position(disk, cluster, index));
     let (mut newest, mut state, snapshot_bytes) = found.unwrap_or_default();
     let mut second = second.unwrap_or(newest);
-    let (loaded, mut other_trees) = load_trees(disk, cluster)?;
+    let Trees { loaded, unneeded: mut other_trees, damaged: damaged_trees } =
+        load_trees(disk, (cluster, member), may_fetch)?;
     let mut trees = None;
     match loaded {
         Some(loaded) if loaded.newest.index >= newest.index => {
@@ -136,6 +156,17 @@ pub fn recover(
         }
         Some(older) => other_trees.push(older.file.id),
         None => {}
+    }
+    let mut missing = None;
+    let damaged_ids: Vec<_> = damaged_trees.iter().map(|(id, _)| *id).collect();
+    let lost = damaged_trees.into_iter().map(|(_, lost)| lost).max_by_key(|it| it.position.index);
+    match lost {
+        Some(Lost { position, membership, cluster }) if position.index > newest.index => {
+            other_trees.extend(trees.take().map(|(file, _)| file.id));
+            (newest, second, state) = (position, position, StateMachine::default());
+            missing = Some(Missing { membership, cluster, trees: damaged_ids });
+        }
+        Some(_) | None => other_trees.extend(damaged_ids),
     }
     let known = Known {
         cluster,
@@ -146,38 +177,72 @@ pub fn recover(
         term: newest.term,
     };
     let log = wal::recover(disk, known).map_err(RecoveryError::Log)?;
-    if let Some((index, _)) = log.restart.filter(|(index, _)| *index > newest.index) {
-        return Err(RecoveryError::SnapshotMissing { index, damaged });
+    if let Some((index, term)) = log.restart.filter(|(index, _)| *index > newest.index) {
+        if !may_fetch {
+            return Err(RecoveryError::SnapshotMissing { index, damaged });
+        }
+        newest = Position { index, term, ..newest };
+        (second, state) = (newest, StateMachine::default());
+        other_trees.extend(trees.take().map(|(file, _)| file.id));
+        missing.get_or_insert_default();
     }
-    Ok(Recovery { newest, second, state, log, snapshot_bytes, damaged, trees, other_trees })
+    Ok(Recovery {
+        newest,
+        second,
+        state,
+        log,
+        snapshot_bytes,
+        damaged,
+        trees,
+        other_trees,
+        missing,
+    })
 }
 
-/// The tree file whose state is the newest, and the names of the others.
+/// What the tree files turned out to be.
+#[derive(Default)]
+struct Trees {
+    /// The one whose state is the newest.
+    loaded: Option<Loaded>,
+    /// Those that are older, or were never written to.
+    unneeded: Vec<TreeFileId>,
+    /// Those that are damaged, and what they cover.
+    damaged: Vec<(TreeFileId, Lost)>,
+}
+
+/// Opens all tree files. Where there are others, one that is damaged is no reason to refuse a start.
 fn load_trees(
     disk: &mut dyn Disk,
-    cluster: ClusterId,
-) -> Result<(Option<Loaded>, Vec<TreeFileId>), RecoveryError> {
-    let mut newest: Option<Loaded> = None;
-    let mut others = Vec::new();
+    (cluster, member): (ClusterId, MemberId),
+    may_fetch: bool,
+) -> Result<Trees, RecoveryError> {
+    let mut trees = Trees::default();
+    let mut damaged = Vec::new();
     for id in disk.tree_files() {
-        let found = match disk.open_tree_file(id) {
-            Some((superblocks, pages)) => tree_file::load(id, &superblocks, pages, cluster)
-                .map_err(|error| RecoveryError::Trees(id, error))?,
-            // A crash while it was made.
-            None => None,
+        // Without superblocks: a crash while it was made.
+        let Some((superblocks, pages)) = disk.open_tree_file(id) else {
+            trees.unneeded.push(id);
+            continue;
         };
-        let older = match found {
-            None => Some(id),
-            Some(found)
-                if newest.as_ref().is_some_and(|it| it.newest.index >= found.newest.index) =>
-            {
-                Some(id)
+        let newest = trees.loaded.as_ref().map(|it| it.newest.index);
+        match tree_file::load(id, &superblocks, Arc::clone(&pages), cluster) {
+            Ok(Some(found)) if newest < Some(found.newest.index) => {
+                trees.unneeded.extend(trees.loaded.replace(found).map(|older| older.file.id));
             }
-            Some(found) => newest.replace(found).map(|older| older.file.id),
-        };
-        others.extend(older);
+            Ok(_older) => trees.unneeded.push(id),
+            Err(error) => damaged.push((id, error, Some((superblocks, pages)))),
+        }
     }
-    Ok((newest, others))
+    for id in disk.condemned_tree_files() {
+        damaged.push((id, TreeFileError::Condemned, disk.open_tree_file(id)));
+    }
+    for (id, error, opened) in damaged {
+        let lost = opened.and_then(|(head, pages)| tree_file::lost_with(&head, &pages, cluster));
+        let can_fetch = |lost: &Lost| may_fetch && !lost.membership.is_alone(member);
+        let lost = lost.filter(|lost| error.is_damage() && can_fetch(lost));
+        trees.damaged.push((id, lost.ok_or(RecoveryError::Trees(id, error))?));
+    }
+    Ok(trees)
 }
 
 const READ_BYTES: usize = 1 << 20;

@@ -134,7 +134,10 @@ impl Shard {
     ///
     /// What follows from it comes out of [`Shard::poll`].
     pub fn step(&mut self, now: Time, view: &View, input: ShardInput) {
-        let needs = Index(self.credential_of(&input).map_or(0, Credential::needs));
+        // Until the state is here that this member has lost, nobody is known.
+        let least = u64::from(self.auth.is_unknown());
+        let needs = self.credential_of(&input).map_or(0, |it| it.needs().max(least));
+        let needs = Index(needs);
         if needs > self.standing.applied && self.parked.len() < PARKED_MAX {
             return self.parked.push_back(Parked { needs, deadline: now + TOKEN_WAIT, input });
         }

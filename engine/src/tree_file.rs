@@ -10,16 +10,18 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Bound;
 
+use crate::cluster::Cluster;
 use crate::ids::ClusterId;
 use crate::mvcc::Store;
 use crate::mvcc::base::{Base, FirstDamage, SharedPages};
 use crate::mvcc::batch::Owned;
 use crate::mvcc::compact::Sweep;
 use crate::mvcc::revision::Revision;
+use crate::raft::membership::Membership;
 use crate::snapshot::{Position, Reader, SnapshotError, SnapshotWriter};
 use crate::state_machine::StateMachine;
 use crate::storage::db::{Db, OpenError, Pin};
-use crate::storage::meta::{Choice, Facts, Meta, SUPERBLOCKS_BYTES, SweepMark};
+use crate::storage::meta::{Choice, Facts, Members, Meta, SUPERBLOCKS_BYTES, SweepMark};
 use crate::storage::{Damage, TreeId};
 use crate::wal::Lsn;
 
@@ -67,6 +69,21 @@ pub enum TreeFileError {
     Damaged(Damage),
     /// What is neither keys nor history.
     Rest(SnapshotError),
+    /// A page was found damaged while the member ran, and there is nobody who could bring what it held.
+    Condemned,
+}
+
+impl TreeFileError {
+    /// Whether bytes have changed that were right once, rather than being of another version, or somebody else's.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Open(OpenError::Damaged(_)) | Self::Condemned => true,
+            Self::Rest(error) => {
+                matches!(error, SnapshotError::Torn | SnapshotError::Corrupt { .. })
+            }
+            Self::Open(OpenError::Empty | OpenError::Refused(_)) => false,
+        }
+    }
 }
 
 impl fmt::Display for TreeFileError {
@@ -75,6 +92,9 @@ impl fmt::Display for TreeFileError {
             Self::Open(error) => error.fmt(f),
             Self::Damaged(damage) => damage.fmt(f),
             Self::Rest(error) => write!(f, "the state beside the keys: {error}"),
+            Self::Condemned => f.write_str(
+                "it was found damaged, and no other member could bring its state: restore a snapshot of this member",
+            ),
         }
     }
 }
@@ -109,12 +129,7 @@ pub fn load(
         Choice::Use { fallback: Some(meta), .. } if meta.facts.applied.0 > 0 => Some(meta),
         Choice::Use { .. } | Choice::Empty | Choice::Refuse(_) => None,
     };
-    let (bytes, chunks) = read_rest(&db, &pages).map_err(TreeFileError::Damaged)?;
-    let mut reader = Reader::new(cluster);
-    for chunk in &chunks {
-        reader.push(chunk).map_err(TreeFileError::Rest)?;
-    }
-    let (newest, mut state) = reader.finish().map_err(TreeFileError::Rest)?;
+    let (bytes, newest, mut state) = read_state(&db, &pages, cluster)?;
     let base = Arc::new(Base::new(Arc::clone(&pages), *db.meta(), FirstDamage::default()));
     let SweepMark { main, sub, end } = db.meta().facts.sweep;
     let cursor = Revision { main, sub: u32::try_from(sub).unwrap_or(0) };
@@ -128,6 +143,50 @@ pub fn load(
     let second = second.map_or(newest, |meta| position_of(&meta.facts));
     let held = (base, db.pin());
     Ok(Some(Loaded { file: TreeFile { id, db, pages }, newest, second, state, held }))
+}
+
+/// What a state covered that is damaged, and who took part then.
+#[derive(Clone, Debug, Default)]
+pub struct Lost {
+    /// What it covered.
+    pub position: Position,
+    /// Who took part; nobody, if that is not known.
+    pub membership: Membership,
+    /// The members, if at least that can still be read.
+    pub cluster: Cluster,
+}
+
+/// What can be told of a file that is damaged; `None` if not even its superblocks can be read.
+pub fn lost_with(
+    superblocks: &[u8; SUPERBLOCKS_BYTES],
+    pages: &SharedPages,
+    cluster: ClusterId,
+) -> Option<Lost> {
+    let Choice::Use { newest, .. } = Meta::choose(superblocks) else { return None };
+    let position = position_of(&newest.facts);
+    if newest.owner.cluster != cluster || position.index.0 == 0 {
+        return None;
+    }
+    let membership = newest.facts.members.membership();
+    let db = Db::open(superblocks, &**pages).ok();
+    let rest = db.and_then(|db| read_state(&db, pages, cluster).ok());
+    let cluster = rest.map_or_else(Cluster::default, |(_, _, state)| state.cluster);
+    Some(Lost { position, membership, cluster })
+}
+
+/// The memory of all records, and the state without them.
+fn read_state(
+    db: &Db,
+    pages: &SharedPages,
+    cluster: ClusterId,
+) -> Result<(u64, Position, StateMachine), TreeFileError> {
+    let (bytes, chunks) = read_rest(db, pages).map_err(TreeFileError::Damaged)?;
+    let mut reader = Reader::new(cluster);
+    for chunk in &chunks {
+        reader.push(chunk).map_err(TreeFileError::Rest)?;
+    }
+    let (newest, state) = reader.finish().map_err(TreeFileError::Rest)?;
+    Ok((bytes, newest, state))
 }
 
 /// The memory of all records, and the chunks.
@@ -162,6 +221,7 @@ pub fn facts_of(position: &Position, state: &StateMachine) -> Facts {
         log_promise: position.log_promise.0,
         hard_state: crate::raft::HardState { term, vote, commit: position.index },
         cluster_time_ms: state.time.0,
+        members: Members::new(state.cluster.membership()),
     }
 }
 
@@ -222,7 +282,13 @@ pub trait TreeSource {
         Vec::new()
     }
 
-    /// The beginning of one, and its pages. `None`: it is shorter than that, or cannot be read.
+    /// Those of which a member found, while it ran, that they are damaged. They are not to be believed any more, but for what
+    /// who the members are.
+    fn condemned_tree_files(&mut self) -> Vec<TreeFileId> {
+        Vec::new()
+    }
+
+    /// The beginning of one, condemned or not, and its pages. `None`: it is shorter than that, or cannot be read.
     fn open_tree_file(
         &mut self,
         _id: TreeFileId,

@@ -303,6 +303,11 @@ fn tell_recovered(recovered: &Recovered) {
     for damaged in &recovered.damaged {
         tracing::warn!(snapshot = damaged, "passed over a damaged snapshot");
     }
+    if recovered.state_missing {
+        tracing::warn!(
+            "the state on this disk is damaged; another member has to bring it, and nothing is served until then"
+        );
+    }
     if let Some((segment, offset)) = recovered.torn {
         tracing::info!(
             segment = %format_args!("{segment:016x}.wal"),

@@ -224,7 +224,7 @@ const RESERVED_FILES: u64 = 150;
 
 fn start_failure(error: &StartError) -> &'static str {
     match error {
-        StartError::Recovery(_) => "cannot use what the data directory holds",
+        StartError::Recovery(_) | StartError::Halt(_) => "cannot use what the data directory holds",
         StartError::Disk(_) | StartError::Threads(_) => "cannot use the disk",
     }
 }

@@ -13,8 +13,9 @@ use cairn_engine::event::{SnapshotPart, TreeWrite};
 use cairn_engine::mvcc::base::SharedPages;
 use cairn_engine::raft::Index;
 use cairn_engine::recovery::{SnapshotSource, recover};
-use cairn_engine::storage::meta::SUPERBLOCKS_BYTES;
-use cairn_engine::storage::{PageSource, Run};
+use cairn_engine::storage::check::{Fault, Level, check};
+use cairn_engine::storage::meta::{Choice, Meta, SUPERBLOCKS_BYTES};
+use cairn_engine::storage::{PageSource, Run, TreeId};
 use cairn_engine::tree_file::{TreeFileId, TreeSource};
 use cairn_engine::wal::scan::{SegmentFile, Unreadable};
 use cairn_engine::wal::{LogSource, LogWrite, SegmentSeq};
@@ -48,6 +49,8 @@ pub struct Disk {
     /// Blocks that cannot be read.
     unreadable: Vec<(SegmentSeq, u64)>,
     trees: BTreeMap<TreeFileId, TreeDisk>,
+    /// Those that are damaged.
+    condemned: BTreeMap<TreeFileId, TreeDisk>,
     /// The write to a tree file that is under way.
     tree_write: Option<TreeWrite>,
 }
@@ -240,17 +243,45 @@ impl Disk {
     /// Removes a tree file.
     pub fn remove_tree(&mut self, id: TreeFileId) {
         self.trees.remove(&id);
+        self.condemned.remove(&id);
     }
 
-    /// A byte of the newest tree file, if there is one: of a superblock as often as of any page.
+    /// Gives a tree file a name under which no start believes it.
+    pub fn condemn_tree(&mut self, id: TreeFileId) {
+        let file = self.trees.remove(&id).expect("it was read");
+        self.condemned.insert(id, file);
+    }
+
+    /// A byte of the newest tree file, if there is one: of a superblock, of a tree's topmost page, or of any page.
     pub fn tree_byte(&self, random: &mut Random) -> Option<(TreeFileId, u64)> {
         let (id, file) = self.trees.last_key_value()?;
-        let offset = if random.chance(1, 2) {
-            16384 * random.below(4) + random.below(4096)
-        } else {
-            random.below(u64_of(file.durable.len()))
+        let offset = match random.below(4) {
+            0 => 16384 * random.below(4) + random.below(4096),
+            1 => random.below(u64_of(file.durable.len())),
+            _ => {
+                let head = file.durable.first_chunk::<SUPERBLOCKS_BYTES>()?;
+                let Choice::Use { newest, .. } = Meta::choose(head) else { return None };
+                let root = newest.root(*random.pick(&TreeId::ALL));
+                let size = newest.owner.page_size;
+                size.offset(root.child.page) + random.below(u64_of(size.bytes()))
+            }
         };
         Some((*id, offset))
+    }
+
+    /// Whether a member found a tree file damaged, and has none to take its place yet.
+    pub fn has_condemned_trees(&self) -> bool {
+        !self.condemned.is_empty()
+    }
+
+    /// What is wrong with the tree files, looked at from end to end.
+    pub fn tree_faults(&self) -> Vec<Fault> {
+        let faults = |file: &TreeDisk| match file.durable.first_chunk::<SUPERBLOCKS_BYTES>() {
+            Some(head) => check(head, &*file.pages(), Level::Map),
+            // A crash while it was made.
+            None => Vec::new(),
+        };
+        self.trees.values().flat_map(faults).collect()
     }
 
     /// Flips one bit of a tree file; once more, and it is as it was.
@@ -404,7 +435,7 @@ impl Disk {
     /// until it was found.
     pub fn is_blank(&mut self, cluster: ClusterId, id: MemberId) -> bool {
         if !self.holds {
-            let found = recover(self, cluster, id);
+            let found = recover(self, cluster, id, true);
             self.holds = !found.is_ok_and(|recovery| {
                 recovery.newest.index == Index(0) && recovery.log.entries.is_empty()
             });
@@ -471,11 +502,15 @@ impl TreeSource for Disk {
         self.trees.keys().copied().collect()
     }
 
+    fn condemned_tree_files(&mut self) -> Vec<TreeFileId> {
+        self.condemned.keys().copied().collect()
+    }
+
     fn open_tree_file(
         &mut self,
         id: TreeFileId,
     ) -> Option<(Box<[u8; SUPERBLOCKS_BYTES]>, SharedPages)> {
-        let file = self.trees.get(&id)?;
+        let file = self.trees.get(&id).or_else(|| self.condemned.get(&id))?;
         let head = file.bytes().get(..SUPERBLOCKS_BYTES)?.to_vec();
         Some((head.try_into().expect("as many as asked for"), file.pages()))
     }

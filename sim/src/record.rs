@@ -434,6 +434,7 @@ fn other_kind(body: &peer::Body) -> &'static str {
         peer::Body::Digest { .. } => "digest",
         peer::Body::Removed
         | peer::Body::Forgot { .. }
+        | peer::Body::Stateless
         | peer::Body::Ask { .. }
         | peer::Body::Vouch { .. } => "trust",
     }

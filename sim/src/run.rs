@@ -20,6 +20,7 @@ use cairn_engine::event::Halt;
 use cairn_engine::peer::{self, Message};
 use cairn_engine::raft::Index;
 use cairn_engine::raft::message::Body;
+use cairn_engine::tree_file::TreeFileId;
 use cairn_engine::{MemberId, RequestId, StreamId};
 
 use crate::check::answers::Answers;
@@ -133,6 +134,10 @@ pub struct Run {
     decayed: BTreeSet<MemberId>,
     /// Members that started from another superblock than one that was damaged: it stays damaged.
     beheaded: BTreeSet<MemberId>,
+    /// Damage to trees that nobody undoes.
+    lasting: BTreeMap<MemberId, (TreeFileId, u64)>,
+    /// Members that started without a state.
+    stateless: BTreeSet<MemberId>,
     roster: Roster,
     budget: Budget,
     chores: BTreeMap<MemberId, Chores>,
@@ -232,6 +237,8 @@ impl Run {
             rot: BTreeMap::new(),
             decayed: BTreeSet::new(),
             beheaded: BTreeSet::new(),
+            lasting: BTreeMap::new(),
+            stateless: BTreeSet::new(),
             roster: Roster::new(swarm.members),
             budget: Budget::default(),
             chores: BTreeMap::new(),
@@ -503,10 +510,7 @@ impl Run {
         match observation {
             Observation::Started(id) => self.started(id),
             Observation::Refused(id, error) => self.refused(id, &error),
-            Observation::Crashed(id) => {
-                self.crashed(id);
-                Ok(())
-            }
+            Observation::Crashed(id) => self.crashed(id),
             Observation::Reply { member, id, result } => self.replied(member, id, result),
             Observation::Watch { stream, shown, response, .. } => {
                 self.watched(stream, shown, &response)
@@ -516,8 +520,14 @@ impl Run {
             Observation::Halted(id, Halt::Removed) => self.left(id),
             Observation::Halted(id, Halt::Damaged(_)) if self.decayed.contains(&id) => {
                 self.tally.refusals += 1;
+                // Who decides alone has nobody who could bring the state.
+                if let Some((file, offset)) = self.lasting.remove(&id)
+                    && !self.world.disk(id).has_condemned_trees()
+                {
+                    self.world.disk(id).flip_tree(file, offset);
+                }
                 self.undo_rot(id);
-                self.alarm(0, Alarm::Restart(id));
+                self.alarm(MILLI, Alarm::Restart(id));
                 Ok(())
             }
             Observation::Halted(id, halt) => {

@@ -402,7 +402,7 @@ impl World {
         let lives = Lives { now: Incarnation(seed | 1), before: member.known_lives.clone() };
         member.known_lives.push(lives.now);
         let config = Config { seed, lives, ..member.config.clone() };
-        let recovery = match recover(&mut member.disk, config.cluster, config.id) {
+        let recovery = match recover(&mut member.disk, config.cluster, config.id, true) {
             Ok(recovery) => recovery,
             Err(error) => {
                 self.observed.push_back(Observation::Refused(id, error));
@@ -413,15 +413,18 @@ impl World {
         let shard_config =
             ShardConfig { cluster: config.cluster, member: config.id, limits: config.limits, seed };
         let mut replica = Replica::new(config, recovery, now);
-        let first = match replica.poll() {
-            Some(Output::Publish(first)) => first,
-            // What it read to get there is damaged.
-            Some(Output::Halt(halt)) => {
-                self.member(id).corpse = Some(replica);
-                self.observed.push_back(Observation::Halted(id, halt));
-                return;
+        let first = loop {
+            match replica.poll() {
+                Some(Output::Publish(first)) => break first,
+                Some(Output::CondemnTree(tree)) => member.disk.condemn_tree(tree),
+                // What it read to get there is damaged.
+                Some(Output::Halt(halt)) => {
+                    member.corpse = Some(replica);
+                    self.observed.push_back(Observation::Halted(id, halt));
+                    return;
+                }
+                other => panic!("a replica begins with a publication, not with {other:?}"),
             }
-            other => panic!("a replica begins with a publication, not with {other:?}"),
         };
         let shard = |_| (Shard::new(shard_config, &first), first.view.clone());
         let shards: Vec<_> = (0..shards).map(shard).collect();
@@ -865,6 +868,7 @@ impl World {
                 self.schedule(self.now_ns + delay, Happening::TreeWritten(life));
             }
             Output::RemoveTree(id) => self.member(life.member).disk.remove_tree(id),
+            Output::CondemnTree(id) => self.member(life.member).disk.condemn_tree(id),
             Output::Reply { id, result } => {
                 self.observed.push_back(Observation::Reply { member: life.member, id, result });
             }

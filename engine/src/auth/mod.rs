@@ -68,6 +68,8 @@ pub struct Auth {
     roles: BTreeMap<String, Vec<Permission>>,
     /// Stands for all changes since the beginning.
     digest: u64,
+    /// Nobody knows what it is ([`Auth::unknown`]).
+    unknown: bool,
 }
 
 /// A user.
@@ -101,7 +103,20 @@ impl Default for Auth {
             users: BTreeMap::new(),
             roles: BTreeMap::new(),
             digest: 0,
+            unknown: false,
         }
+    }
+}
+
+impl Auth {
+    /// Users and roles that are lost with the rest of the state: nobody may do anything until it is back.
+    pub fn unknown() -> Self {
+        Self { unknown: true, ..Self::default() }
+    }
+
+    /// Whether these are lost.
+    pub fn is_unknown(&self) -> bool {
+        self.unknown
     }
 }
 

@@ -134,13 +134,16 @@ impl Auth {
     /// Who shows this. While authentication is not enabled, nobody is asked.
     ///
     /// # Errors
-    /// [`Error::InvalidAuthToken`].
+    /// [`Error::InvalidAuthToken`]; [`Error::Unhealthy`] if this member has lost its state.
     pub fn resolve(
         &self,
         tokens: &CowTree<Token>,
         now: Time,
         credential: &Credential,
     ) -> Result<Author, Error> {
+        if self.unknown {
+            return Err(Error::Unhealthy);
+        }
         if *credential == Credential::Member {
             return Ok(Author::Member);
         }

@@ -81,6 +81,7 @@ pub fn weight_bytes(message: &Message) -> usize {
         | Body::Digest { .. }
         | Body::SnapshotReceived { .. }
         | Body::Removed
+        | Body::Stateless
         | Body::Forgot { .. }
         | Body::Ask { .. } => 0,
         Body::Vouch { vouch, .. } => vouch.membership.members().count() * 3 * size_of::<u64>(),
@@ -173,6 +174,7 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             out.push(41);
             put(out, incarnation.0);
         }
+        Body::Stateless => out.push(43),
         Body::Vouch { incarnation, vouch } => {
             out.push(42);
             put(out, incarnation.0);
@@ -322,6 +324,7 @@ fn decode_body(fields: &mut Fields) -> Result<Body, Malformed> {
         39 => Body::Removed,
         40 => Body::Forgot { incarnation: Incarnation(fields.any()?) },
         41 => Body::Ask { incarnation: Incarnation(fields.any()?) },
+        43 => Body::Stateless,
         42 => Body::Vouch {
             incarnation: Incarnation(fields.any()?),
             vouch: Vouch {

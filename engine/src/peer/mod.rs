@@ -164,6 +164,8 @@ pub enum Body {
         /// The start that asks.
         incarnation: Incarnation,
     },
+    /// "My log is whole, and the state before it is gone", to a leader: only a snapshot helps.
+    Stateless,
     /// The answer to [`Body::Ask`], of a member that does know what itself promised.
     Vouch {
         /// The start that asked.

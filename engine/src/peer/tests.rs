@@ -115,6 +115,7 @@ fn one_of_each() -> Vec<(&'static str, Message)> {
         ),
         ("removed", unsure(Body::Removed)),
         ("forgot", unsure(Body::Forgot { incarnation: Incarnation(2) })),
+        ("stateless", unsure(Body::Stateless)),
         ("ask", unsure(Body::Ask { incarnation: Incarnation(2) })),
         ("vouch", unsure(Body::Vouch { incarnation: Incarnation(2), vouch: vouch() })),
     ]
@@ -465,6 +466,7 @@ fn bodies() -> impl Strategy<Value = Body> {
         1 => (any::<u64>(), count(), any::<bool>())
             .prop_map(|(transfer, offset, done)| Body::SnapshotReceived { transfer, offset, done }),
         1 => Just(Body::Removed),
+        1 => Just(Body::Stateless),
         1 => any::<u64>().prop_map(|number| Body::Forgot { incarnation: Incarnation(number) }),
         1 => any::<u64>().prop_map(|number| Body::Ask { incarnation: Incarnation(number) }),
         1 => (any::<u64>(), count(), places()).prop_map(|(number, term, last)| Body::Vouch {

@@ -276,11 +276,16 @@ impl Leader {
         others.max_by_key(|id| self.progress.get(id).map(Progress::matched))
     }
 
-    /// The voter that should take over, if one was heard lately.
-    pub(super) fn successor(&self, core: &Core, now: Time) -> Option<MemberId> {
+    /// The voter that should take over, of those that may and were heard lately.
+    pub(super) fn successor(
+        &self,
+        core: &Core,
+        now: Time,
+        may: impl Fn(MemberId) -> bool,
+    ) -> Option<MemberId> {
         let others = core.membership.incoming().filter(|id| *id != core.config.id);
         others
-            .filter(|id| self.hears(core, now, *id))
+            .filter(|id| may(*id) && self.hears(core, now, *id))
             .max_by_key(|id| self.progress.get(id).map(Progress::matched))
     }
 

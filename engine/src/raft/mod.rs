@@ -557,10 +557,10 @@ impl Raft {
         }
     }
 
-    /// The voter that should take over from this leader, if one was heard lately.
-    pub fn successor(&self, now: Time) -> Option<MemberId> {
+    /// The voter that should take over from this leader, of those that may and were heard lately.
+    pub fn successor(&self, now: Time, may: impl Fn(MemberId) -> bool) -> Option<MemberId> {
         match &self.role {
-            Role::Leader(leader) => leader.successor(&self.core, now),
+            Role::Leader(leader) => leader.successor(&self.core, now, may),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
         }
     }
@@ -652,17 +652,45 @@ impl Raft {
         }
     }
 
-    /// Replaces the log by a snapshot that covers `place`, where `membership` held.
+    /// Replaces the log by a snapshot that covers `place`, where `membership` held; whether it did. A log that holds
+    /// that place goes on: what is behind it may have been acknowledged, and count towards a majority.
     ///
     /// # Panics
     /// If it brings nothing new, or this member leads: a leader's log holds all that is committed (R4).
-    pub fn restore(&mut self, place: LogEnd, membership: Membership) {
-        assert!(self.lacks(place), "a snapshot never takes a member back (R5)");
+    pub fn restore(&mut self, place: LogEnd, membership: Membership) -> bool {
+        let awaited = core::mem::take(&mut self.core.awaits_state);
+        assert!(awaited || self.lacks(place), "a snapshot never takes a member back (R5)");
         assert!(!matches!(self.role, Role::Leader(_)), "a leader lacks nothing (R4)");
-        self.core.log.restart(place);
-        self.core.hard_state.commit = place.index;
+        let goes_on = self.core.log.term_at(place.index) == Some(place.term);
         self.core.membership = membership;
+        if goes_on {
+            let commit = &mut self.core.hard_state.commit;
+            *commit = place.index.max(*commit);
+            for index in place.index.0..commit.0 {
+                self.core.obey(Index(index + 1));
+            }
+        } else {
+            self.core.log.restart(place);
+            self.core.hard_state.commit = place.index;
+        }
         self.accept_up_to_commit();
+        !goes_on
+    }
+
+    /// Notes that the state before the log is gone, until [`Raft::restore`]. The log is whole, so nothing that this member
+    /// promised is in doubt.
+    pub fn await_state(&mut self) {
+        self.core.awaits_state = true;
+    }
+
+    /// Whether the state before the log is gone.
+    pub fn is_awaiting_state(&self) -> bool {
+        self.core.awaits_state
+    }
+
+    /// Whether a snapshot that covers `place` leads up to a log whose state is gone.
+    pub fn awaits(&self, place: LogEnd) -> bool {
+        self.core.awaits_state && place.index >= self.core.log.covered().index
     }
 
     /// Votes for nobody, from now on and after a restart, until [`Raft::regain_vote`].

@@ -29,6 +29,8 @@ pub(super) struct Core {
     pub(super) reads: VecDeque<ReadReady>,
     /// Members that need a snapshot, because the entries that they lack are gone.
     pub(super) snapshots_wanted: VecDeque<MemberId>,
+    /// The log is here, and the state before it is not, until a snapshot brings it.
+    pub(super) awaits_state: bool,
     rng: Rng,
 }
 
@@ -46,6 +48,7 @@ impl Core {
             outbox: VecDeque::new(),
             reads: VecDeque::new(),
             snapshots_wanted: VecDeque::new(),
+            awaits_state: false,
             rng,
         }
     }

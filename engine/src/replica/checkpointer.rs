@@ -118,6 +118,11 @@ impl Checkpointer {
         self.second
     }
 
+    /// The member's file, if there is one already.
+    pub(super) fn file(&self) -> Option<TreeFileId> {
+        self.file.as_ref().map(|file| file.id)
+    }
+
     /// Whether no checkpoint is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.task.is_none()

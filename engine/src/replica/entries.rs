@@ -58,7 +58,7 @@ impl Replica {
 
     pub(super) fn apply_committed(&mut self) -> bool {
         let commit = self.raft.hard_state().commit;
-        if self.applied.index >= commit {
+        if self.applied.index >= commit || self.raft.is_awaiting_state() {
             return false;
         }
         while self.applied.index < commit && !self.halted {

@@ -340,7 +340,8 @@ impl Replica {
             let outcome = if anybody { Ok(moved()) } else { Err(Error::NotLeader) };
             return self.reply(id, outcome);
         }
-        let target = if anybody { self.raft.successor(self.now).unwrap_or(own) } else { target };
+        let target =
+            if anybody { self.raft.successor(self.now, |_| true).unwrap_or(own) } else { target };
         if target == own {
             return self.reply(id, Ok(moved()));
         }

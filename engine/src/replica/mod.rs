@@ -25,14 +25,14 @@
 //! | compactor, snapshotter, checkpointer | long work in slices |
 //! | maintenance | answers from what the member knows |
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::api::Response;
 use crate::api::etcdserverpb::CompactionResponse;
-use crate::auth::{Author, Tokens};
+use crate::auth::{Auth, Author, Tokens};
 use crate::auto_compact::AutoCompactor;
 use crate::cluster::{Cluster, Record, Wish};
 use crate::command::Command;
@@ -51,6 +51,7 @@ use crate::recovery::Recovery;
 use crate::rng::Rng;
 use crate::snapshot::Position;
 use crate::state_machine::{Changes, StateMachine};
+use crate::storage::Damage;
 use crate::time::Time;
 use crate::tree_file::TreeFileId;
 use crate::wal::Writer;
@@ -135,6 +136,10 @@ pub struct Replica {
     snapshotter: Snapshotter,
     /// In place of the snapshotter, where the state is kept in trees.
     checkpointer: Option<Checkpointer>,
+    /// Tree files that say what the state covered that was lost, until there is another.
+    condemned: Vec<TreeFileId>,
+    /// Members that have told that their state is lost.
+    stateless: BTreeSet<MemberId>,
     /// Changes applied since the last publication.
     changes: Vec<Changes>,
     published: Standing,
@@ -183,10 +188,13 @@ impl Replica {
         let Recovery { newest, second, mut state, mut log, snapshot_bytes, damaged: _, .. } =
             recovery;
         let (trees, other_trees) = (recovery.trees, recovery.other_trees);
+        let awaits_state = recovery.missing.is_some();
+        let missing = recovery.missing.unwrap_or_default();
         let mut rng = Rng::new(config.seed);
-        let applied = LogEnd { index: newest.index, term: newest.term };
+        let covered = LogEnd { index: newest.index, term: newest.term };
+        let applied = if awaits_state { LogEnd::default() } else { covered };
         let entries = core::mem::take(&mut log.entries);
-        let last = entries.last().map_or((applied.index, applied.term), |e| (e.index, e.term));
+        let last = entries.last().map_or((covered.index, covered.term), |e| (e.index, e.term));
         let wal_config = writer::Config {
             cluster: config.cluster,
             member: config.id,
@@ -200,6 +208,11 @@ impl Replica {
             append_bytes_max: config.limits.append_bytes_max,
             appends_in_flight_max: config.limits.appends_in_flight_max,
         };
+        if awaits_state {
+            state.auth = Arc::new(Auth::unknown());
+            // To find those who can bring it.
+            state.cluster = missing.cluster;
+        }
         if state.cluster.membership().is_empty() {
             state.cluster = Cluster::new(config.members.iter().map(to_record));
         }
@@ -209,27 +222,31 @@ impl Replica {
         }
         // What the snapshot covers is committed, even if no batch said so.
         let commit = if config.force_new_cluster { last.0 } else { log.hard_state.commit };
-        log.hard_state.commit = commit.clamp(applied.index, last.0);
+        log.hard_state.commit = commit.clamp(covered.index, last.0);
         let hard_state = log.hard_state;
         let mut wal = Writer::new(wal_config, &log, last, rng.fork());
         if newest.restarts && entries.is_empty() {
             // Perhaps the log does not say so yet, and what it says may not be taken for what leads up to the snapshot.
             wal.restart(newest.index, newest.term);
         }
-        let membership = state.cluster.membership().clone();
+        let membership =
+            if awaits_state { missing.membership } else { state.cluster.membership().clone() };
         // One that never promised anything may remember a term, and knows whether it may promise no better (T4).
         let is_empty = last.0 == Index(0) && !hard_state.vote.is_some();
         let blank = is_empty || hard_state.vote == raft::FORFEITED;
         // What the leader of this term wrote, it holds; what an earlier one did, may never be.
         let of_term = last.1 == hard_state.term;
         let weighed = (hard_state.term, if of_term { last.0 } else { hard_state.commit });
-        let durable = Durable { hard_state, log: Log::new(applied, entries), membership };
+        let durable = Durable { hard_state, log: Log::new(covered, entries), membership };
         let mut raft = Raft::new(raft_config, durable, rng.fork(), now);
+        if awaits_state {
+            raft.await_state();
+        }
         if config.force_new_cluster {
             raft.force_membership(Membership::new([config.id]), now);
         }
-        let last_id =
-            other_trees.iter().copied().chain(trees.iter().map(|(file, _)| file.id)).max();
+        let unused = other_trees.iter().chain(&missing.trees).copied();
+        let last_id = unused.chain(trees.iter().map(|(file, _)| file.id)).max();
         let checkpointer = (config.storage == Storage::Trees).then(|| {
             let last_id = last_id.unwrap_or(TreeFileId(0));
             Checkpointer::new(&config, &mut rng, (newest, second), last_id, trees)
@@ -271,6 +288,8 @@ impl Replica {
             compactor: Compactor::default(),
             snapshotter: Snapshotter::new(newest, second, snapshot_bytes),
             checkpointer,
+            condemned: missing.trees,
+            stateless: BTreeSet::new(),
             changes: Vec::new(),
             published: standing,
             known: Incarnation::NONE,
@@ -330,7 +349,7 @@ impl Replica {
             // Nothing that follows from what could not be read may leave.
             self.outputs.clear();
             self.replies.clear();
-            self.halt(Halt::Damaged(damage));
+            self.halt_for_damage(damage);
         }
         self.outputs.pop_front()
     }
@@ -387,6 +406,7 @@ impl Replica {
         loop {
             self.follow_role();
             self.tend_members();
+            self.hand_over_stateless();
             self.propose_own();
             self.forward();
             self.ask_reads();
@@ -422,7 +442,8 @@ impl Replica {
         if self.published.leader.is_some() && !self.raft.leader().is_some() {
             self.leader_lost = Some(self.now);
         }
-        let leads = self.raft.role() == RoleName::Leader;
+        // Who leads without a state only brings the log to others, and lets one of them lead.
+        let leads = self.raft.role() == RoleName::Leader && !self.raft.is_awaiting_state();
         let leading = leads.then(|| self.raft.hard_state().term);
         if leading == self.leading {
             return;
@@ -434,6 +455,7 @@ impl Replica {
         self.keeper.stop_leading();
         self.gate.forget();
         self.sender.keep_only(|_| false);
+        self.stateless.clear();
         for (wish, id) in self.members.stop_leading() {
             // It was permitted when it was taken.
             self.dispatch(Ask::Wish(wish), Author::Member, Waiter::Client(id));
@@ -477,7 +499,7 @@ impl Replica {
         }
         match self.checkpointer.as_mut().map(Checkpointer::poll) {
             Some(Ok(Some(write))) => self.outputs.push_back(Output::WriteTree(write)),
-            Some(Err(damage)) => self.halt(Halt::Damaged(damage)),
+            Some(Err(damage)) => self.halt_for_damage(damage),
             Some(Ok(None)) | None => {}
         }
     }
@@ -620,6 +642,14 @@ impl Replica {
 
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Stops, because a page is damaged; the next start gets the state from others, if there are any.
+    fn halt_for_damage(&mut self, damage: Damage) {
+        let file = self.checkpointer.as_ref().and_then(Checkpointer::file);
+        let is_alone = self.raft.membership().is_alone(self.config.id);
+        self.outputs.extend(file.filter(|_| !is_alone).map(Output::CondemnTree));
+        self.halt(Halt::Damaged(damage));
     }
 
     fn halt(&mut self, halt: Halt) {

@@ -24,7 +24,7 @@ use crate::ids::MemberId;
 use crate::mvcc::base::Base;
 use crate::peer::{Body, Incarnation, Known, Message, Proposal, Settled, SnapshotPart, Vouch};
 use crate::raft::message::{self as raft_message, LogEnd};
-use crate::raft::{Entry, FORFEITED, HardState, Index, ReadToken, Term};
+use crate::raft::{Entry, FORFEITED, HardState, Index, ReadToken, RoleName, Term};
 use crate::snapshot::{Position, SnapshotWriter};
 use crate::state_machine::AlarmKind;
 use crate::time::Time;
@@ -80,6 +80,12 @@ impl Replica {
                 }
             }
             Body::Forgot { incarnation } => self.hear_forgot(from, incarnation),
+            Body::Stateless => {
+                self.stateless.insert(from);
+                if self.leading.is_some() && !self.sender.is_sending(from) {
+                    self.begin_snapshot(from);
+                }
+            }
             Body::Ask { incarnation } => self.hear_ask(from, incarnation),
             Body::Vouch { incarnation, vouch } => self.hear_vouch(from, incarnation, vouch),
         }
@@ -88,6 +94,9 @@ impl Replica {
     fn hear_raft(&mut self, from: MemberId, known: Known, term: Term, body: raft_message::Body) {
         if body.is_from_leader() && term >= self.raft.hard_state().term {
             self.weigh(from, term, known);
+            if self.raft.is_awaiting_state() && self.installer.is_idle() {
+                self.send(from, Body::Stateless);
+            }
         }
         let mut brought = None;
         if let raft_message::Body::Append { prev, entries, .. } = &body {
@@ -399,15 +408,7 @@ impl Replica {
     pub(super) fn move_snapshots(&mut self) {
         while let Some(peer) = self.raft.poll_snapshot_wanted() {
             if !self.sender.is_sending(peer) && self.leading.is_some() {
-                let position = Position {
-                    index: self.applied.index,
-                    term: self.applied.term,
-                    ..Position::default()
-                };
-                let writer = SnapshotWriter::new(self.config.cluster, position, &self.state);
-                let seed = self.rng.next_u64();
-                self.sender.begin(self.now, peer, seed, writer);
-                self.event(Event::SnapshotSending { peer, index: position.index });
+                self.begin_snapshot(peer);
             }
         }
         let ended = self.sender.given_up(self.now);
@@ -420,6 +421,27 @@ impl Replica {
         }
     }
 
+    fn begin_snapshot(&mut self, peer: MemberId) {
+        let LogEnd { index, term } = self.applied;
+        let position = Position { index, term, ..Position::default() };
+        let writer = SnapshotWriter::new(self.config.cluster, position, &self.state);
+        let seed = self.rng.next_u64();
+        self.sender.begin(self.now, peer, seed, writer);
+        self.event(Event::SnapshotSending { peer, index });
+    }
+
+    /// Lets somebody lead who has a state.
+    pub(super) fn hand_over_stateless(&mut self) {
+        let leads = self.raft.role() == RoleName::Leader && !self.raft.is_transferring();
+        if !leads || !self.raft.is_awaiting_state() {
+            return;
+        }
+        let has_state = |id| !self.stateless.contains(&id);
+        if let Some(successor) = self.raft.successor(self.now, has_state) {
+            self.raft.transfer(self.now, successor).expect("a successor follows a leader");
+        }
+    }
+
     fn snapshot_ended(&mut self, ended: Option<Ended>) {
         let Some(Ended { peer, covers, bytes }) = ended else { return };
         self.raft.snapshot_ended(peer, covers.unwrap_or_default());
@@ -428,10 +450,15 @@ impl Replica {
 
     fn hear_part(&mut self, from: MemberId, part: &SnapshotPart) {
         let transfer = part.transfer;
-        if self.leading.is_some() {
+        if self.raft.role() == RoleName::Leader {
             return;
         }
-        if !self.raft.lacks(part.place) || self.raft.learn_commit(part.place) {
+        let is_useful = if self.raft.is_awaiting_state() {
+            self.raft.awaits(part.place)
+        } else {
+            self.raft.lacks(part.place) && !self.raft.learn_commit(part.place)
+        };
+        if !is_useful {
             self.raft.accept_up_to_commit();
             return self.send(from, Body::SnapshotReceived { transfer, offset: 0, done: true });
         }
@@ -463,13 +490,20 @@ impl Replica {
         let place = LogEnd { index: newest.index, term: newest.term };
         let Some(mut writing) = self.installer.take_written(place) else { return false };
         let (transfer, from) = (writing.transfer, writing.from);
-        let installs = self.raft.lacks(place) && self.leading.is_none();
+        let is_awaited = self.raft.awaits(place);
+        // While it was written, the log may have come to hold what it covers.
+        let leads = self.raft.role() == RoleName::Leader;
+        let mut lacks = || self.raft.lacks(place) && !self.raft.learn_commit(place);
+        let installs = !leads && (is_awaited || lacks());
         if installs {
             if let Some(base) = base {
                 writing.state.store.rebase(Arc::clone(base));
             }
-            self.wal.restart(place.index, place.term);
-            self.raft.restore(place, writing.state.cluster.membership().clone());
+            if self.raft.restore(place, writing.state.cluster.membership().clone()) {
+                self.wal.restart(place.index, place.term);
+            }
+            let condemned = core::mem::take(&mut self.condemned);
+            self.outputs.extend(condemned.into_iter().map(Output::RemoveTree));
             self.state = writing.state;
             self.applied = place;
             self.digests.forget();
@@ -497,7 +531,7 @@ impl Replica {
         if self.stalled.replace(self.now).is_none() {
             self.event(Event::DiskStalled);
         }
-        if let Some(successor) = self.raft.successor(self.now) {
+        if let Some(successor) = self.raft.successor(self.now, |_| true) {
             self.raft.transfer(self.now, successor).expect("a successor follows a leader");
         }
     }

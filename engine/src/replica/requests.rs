@@ -288,6 +288,7 @@ impl Replica {
         }
         let (leader, term) = (self.raft.leader(), self.raft.hard_state().term);
         if leader.is_some()
+            && leader != self.config.id
             && let Some(ReadToken(token)) = self.reads.ask_leader(self.now, term)
         {
             self.send(leader, Body::ReadIndex { token });

@@ -16,11 +16,13 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::page::Child;
 use super::{CheckpointSeq, Fields, HEIGHT_MAX, PageId, PageSize, TreeId};
 use crate::convert::to_usize;
 use crate::ids::{ClusterId, MemberId};
+use crate::raft::membership::Membership;
 use crate::raft::{HardState, Index, Term};
 
 /// Bytes at the beginning of the file that belong to superblocks.
@@ -35,6 +37,7 @@ const FORMAT: (u16, u16) = (1, 0);
 const SUMS_AT: usize = SUPERBLOCK_BYTES - 8;
 const ROOTS_AT: usize = 192;
 const ROOTS: usize = 16;
+const MEMBERS_AT: usize = ROOTS_AT + ROOTS * 32;
 const COPY_BYTES: u64 = 32768;
 const GENERATION_BYTES: u64 = 16384;
 
@@ -74,6 +77,54 @@ pub struct Facts {
     pub hard_state: HardState,
     /// Cluster time in milliseconds.
     pub cluster_time_ms: u64,
+    /// Who takes part: what a member must know of the state to go on voting when the rest of it is damaged.
+    pub members: Members,
+}
+
+/// A [`Membership`] as bytes, or nothing, where it is larger than anybody's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Members {
+    length: u16,
+    bytes: [u8; MEMBERS_BYTES_MAX],
+}
+
+/// Room for sixty members.
+const MEMBERS_BYTES_MAX: usize = 512;
+
+impl Members {
+    /// These members.
+    pub fn new(membership: &Membership) -> Self {
+        let mut encoded = Vec::new();
+        membership.encode(&mut encoded);
+        Self::from_bytes(&encoded).unwrap_or_default()
+    }
+
+    /// Nobody, if they are not known.
+    pub fn membership(&self) -> Membership {
+        Membership::decode(&mut self.bytes()).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
+    fn from_bytes(encoded: &[u8]) -> Option<Self> {
+        let mut bytes = [0; MEMBERS_BYTES_MAX];
+        bytes.get_mut(..encoded.len())?.copy_from_slice(encoded);
+        Some(Self { length: u16::try_from(encoded.len()).ok()?, bytes })
+    }
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self { length: 0, bytes: [0; MEMBERS_BYTES_MAX] }
+    }
+}
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.membership().fmt(f)
+    }
 }
 
 /// Where the sweep behind a compaction is.
@@ -230,6 +281,9 @@ impl Meta {
                 }
             }
         }
+        out.resize(MEMBERS_AT, 0);
+        out.extend_from_slice(&facts.members.length.to_le_bytes());
+        out.extend_from_slice(facts.members.bytes());
         out.resize(SUMS_AT, 0);
         let sums = [crc32fast::hash(&out), crc32c::crc32c(&out)];
         for sum in sums {
@@ -323,6 +377,7 @@ impl Meta {
                 commit: Index(fields.u64()),
             },
             cluster_time_ms: fields.u64(),
+            members: Members::default(),
         };
         meta.end = PageId(fields.u64());
         let _zero = fields.u64();
@@ -345,6 +400,8 @@ impl Meta {
             }
             meta.set_root(tree, Root { child: Child { page, count, bytes, crc }, height });
         }
+        let length = usize::from(fields.u16());
+        meta.facts.members = Members::from_bytes(fields.rest().get(..length)?)?;
         Some(meta)
     }
 }
@@ -390,6 +447,7 @@ mod tests {
             log_promise: 9,
             hard_state: HardState { term: Term(10), vote: MemberId(11), commit: Index(12) },
             cluster_time_ms: 13,
+            members: Members::new(&Membership::new([MemberId(8), MemberId(9)])),
         };
         let child = Child { page: PageId(50), count: 3, bytes: 30, crc: 0xdead_beef };
         meta.set_root(TreeId::Graves, Root { child, height: 2 });

@@ -323,6 +323,10 @@ impl<'a> Fields<'a> {
         array
     }
 
+    fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     fn u8(&mut self) -> u8 {
         let [byte] = self.array();
         byte

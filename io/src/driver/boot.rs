@@ -8,6 +8,7 @@
 //! <data>/snap/<index>.snap           snapshots of the state
 //! <data>/snap/unfinished             one on its way
 //! <data>/db/<number>.db              the state in trees
+//! <data>/db/<number>.damaged         one that was found damaged, until there is another
 //! <data>/db/unfinished               a file of trees that is made
 //! ```
 
@@ -86,6 +87,11 @@ impl Directory {
         self.trees.join(format!("{:016x}{TREE_SUFFIX}", id.0))
     }
 
+    /// A tree file that is damaged.
+    pub fn condemned_tree(&self, id: TreeFileId) -> PathBuf {
+        self.trees.join(format!("{:016x}{CONDEMNED_SUFFIX}", id.0))
+    }
+
     /// A tree file that is not whole yet.
     pub fn unfinished_tree(&self) -> PathBuf {
         self.trees.join("unfinished")
@@ -101,6 +107,7 @@ const SEGMENT_SUFFIX: &str = ".wal";
 const SPARE_PREFIX: &str = "spare-";
 const SNAPSHOT_SUFFIX: &str = ".snap";
 const TREE_SUFFIX: &str = ".db";
+const CONDEMNED_SUFFIX: &str = ".damaged";
 
 /// The number in a file's name.
 fn number(name: &std::ffi::OsStr, prefix: &str, suffix: &str) -> Option<u64> {
@@ -117,6 +124,7 @@ pub struct BootDisk<'a, D: Disk> {
     snapshots: Vec<Index>,
     spares: Vec<u64>,
     trees: Vec<TreeFileId>,
+    condemned_trees: Vec<TreeFileId>,
     open_trees: BTreeMap<TreeFileId, D::Pages>,
 }
 
@@ -146,9 +154,21 @@ impl<'a, D: Disk> BootDisk<'a, D> {
             Err(error) if error.is_missing() => Vec::new(),
             listed => listed?,
         };
-        let trees = names.iter().filter_map(|name| number(name, "", TREE_SUFFIX)).map(TreeFileId);
-        let (trees, open_trees) = (trees.collect(), BTreeMap::new());
-        Ok(Self { disk, directory, segments, snapshots, spares, trees, open_trees })
+        let trees_with = |suffix| {
+            names.iter().filter_map(|name| number(name, "", suffix)).map(TreeFileId).collect()
+        };
+        let (trees, condemned_trees) = (trees_with(TREE_SUFFIX), trees_with(CONDEMNED_SUFFIX));
+        let open_trees = BTreeMap::new();
+        Ok(Self {
+            disk,
+            directory,
+            segments,
+            snapshots,
+            spares,
+            trees,
+            condemned_trees,
+            open_trees,
+        })
     }
 
     /// The files that will be segments.
@@ -199,11 +219,19 @@ impl<D: Disk> TreeSource for BootDisk<'_, D> {
         self.trees.clone()
     }
 
+    fn condemned_tree_files(&mut self) -> Vec<TreeFileId> {
+        self.condemned_trees.clone()
+    }
+
     fn open_tree_file(
         &mut self,
         id: TreeFileId,
     ) -> Option<(Box<[u8; SUPERBLOCKS_BYTES]>, SharedPages)> {
-        let path = self.directory.tree(id);
+        let path = if self.condemned_trees.contains(&id) {
+            self.directory.condemned_tree(id)
+        } else {
+            self.directory.tree(id)
+        };
         let head: Box<[u8; SUPERBLOCKS_BYTES]> =
             self.read_file(&path, 0, SUPERBLOCKS_BYTES).ok()?.into_boxed_slice().try_into().ok()?;
         let size = match Meta::choose(&head) {
@@ -213,7 +241,9 @@ impl<D: Disk> TreeSource for BootDisk<'_, D> {
         };
         let file = self.disk.open_pages(&path, size).ok()?;
         let pages = file.pages();
-        self.open_trees.insert(id, file);
+        if !self.condemned_trees.contains(&id) {
+            self.open_trees.insert(id, file);
+        }
         Some((head, pages))
     }
 }

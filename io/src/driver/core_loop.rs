@@ -53,7 +53,7 @@ pub async fn run<R: Runtime>(
         seed: settings.engine.seed ^ u64::from(core),
     };
     let (first, member) = if core == 0 {
-        let (member, first) = Member::<R>::start(settings, observer, fatal)?;
+        let (member, first) = Member::<R>::start(settings, observer, fatal).await?;
         handle.set_peer_acceptor(member.peer_acceptor());
         (first, Some(member))
     } else {
@@ -257,6 +257,7 @@ impl<R: Runtime> Core<R> {
                 | Output::WriteSnapshot(_)
                 | Output::WriteTree(_)
                 | Output::RemoveTree(_)
+                | Output::CondemnTree(_)
                 | Output::Peers(_)
                 | Output::Known(_)
                 | Output::Event(_)

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use cairn_engine::config::Lives;
-use cairn_engine::event::Publication;
+use cairn_engine::event::{Halt, Publication};
 use cairn_engine::mvcc::base::SharedPages;
 use cairn_engine::peer::Incarnation;
 use cairn_engine::recovery::{Recovery, recover};
 use cairn_engine::storage::PageSize;
+use cairn_engine::tree_file::TreeFileId;
 use cairn_engine::wal::{LogWrite, Lsn};
 use cairn_engine::{Input, Output, Replica, Time};
 use tokio::sync::{Mutex, Notify};
@@ -50,6 +51,8 @@ pub(super) struct Member<R: Runtime> {
     /// Held while one of them is written or removed.
     trees: Rc<Mutex<TreeFiles<R>>>,
     tree_write: Option<Working<SharedPages>>,
+    /// The tree file that is damaged.
+    condemned: Option<TreeFileId>,
     peers: Peers,
     /// The starts that are written down, and where. Shared with the task that shortens the list.
     lives: Rc<LivesFile<R>>,
@@ -61,7 +64,7 @@ pub(super) struct Member<R: Runtime> {
 
 impl<R: Runtime> Member<R> {
     /// Reads the disk and goes on from there; with the first state that shards may serve.
-    pub(super) fn start(
+    pub(super) async fn start(
         settings: Settings,
         observer: Observer,
         fatal: OnFatal,
@@ -71,7 +74,9 @@ impl<R: Runtime> Member<R> {
         let begun = R::now();
         let mut boot = BootDisk::open(&disk, &directory)?;
         let (cluster, member) = (settings.engine.cluster, settings.engine.id);
-        let recovery = recover(&mut boot, cluster, member).map_err(StartError::Recovery)?;
+        let may_fetch = !settings.engine.force_new_cluster;
+        let recovery =
+            recover(&mut boot, cluster, member, may_fetch).map_err(StartError::Recovery)?;
         let took = core::time::Duration::from_nanos(R::now() - begun);
         observer(Notice::Recovered(report(&recovery, took)));
         let segment_bytes = settings.engine.limits.segment_bytes;
@@ -85,11 +90,16 @@ impl<R: Runtime> Member<R> {
         let page_size = page_size.unwrap_or(PageSize::DEFAULT);
         let log = LogFiles::new(disk.clone(), directory.clone(), segment_bytes, boot.spares());
         let (snapshots, trees) = boot.into_files();
-        let trees = TreeFiles::new(disk.clone(), directory.clone(), page_size, trees);
+        let mut trees = TreeFiles::new(disk.clone(), directory.clone(), page_size, trees);
         let snapshots = SnapshotFiles::new(disk.clone(), directory.clone(), snapshots);
         let mut replica = Replica::new(settings.engine, recovery, Time::from_nanos(R::now()));
-        let Some(Output::Publish(first)) = replica.poll() else {
-            unreachable!("a replica begins with a publication")
+        let first = loop {
+            match replica.poll() {
+                Some(Output::Publish(first)) => break first,
+                Some(Output::CondemnTree(id)) => trees.condemn(id).await?,
+                Some(Output::Halt(halt)) => return Err(StartError::Halt(halt)),
+                other => unreachable!("a replica begins with a publication, not {other:?}"),
+            }
         };
         let spares = Rc::new(Notify::new());
         let member = Self {
@@ -100,6 +110,7 @@ impl<R: Runtime> Member<R> {
             snapshot_write: None,
             trees: Rc::new(Mutex::new(trees)),
             tree_write: None,
+            condemned: None,
             peers,
             lives,
             spares: Rc::clone(&spares),
@@ -166,12 +177,26 @@ impl<R: Runtime> Member<R> {
                     }
                 });
             }
+            Output::CondemnTree(id) => self.condemned = Some(id),
             Output::Event(event) => (self.observer)(Notice::Event(event)),
-            Output::Halt(halt) => (self.fatal)(Fatal::Halt(halt)),
+            Output::Halt(halt) => self.halt(halt),
             Output::Reply { .. } | Output::Publish(_) | Output::ReadIndex(_) => {
                 unreachable!("these concern cores, not the disk")
             }
         }
+    }
+
+    /// Stops, and sees to it first that the next start does not believe what is damaged.
+    fn halt(&mut self, halt: Halt) {
+        let (fatal, observer) = (Rc::clone(&self.fatal), Rc::clone(&self.observer));
+        let Some(id) = self.condemned.take() else { return fatal(Fatal::Halt(halt)) };
+        let trees = Rc::clone(&self.trees);
+        R::spawn(async move {
+            if let Err(error) = trees.lock().await.condemn(id).await {
+                observer(Notice::Trouble(error));
+            }
+            fatal(Fatal::Halt(halt));
+        });
     }
 
     fn write_log(&self, write: LogWrite) -> impl Future<Output = disk::Result<Lsn>> + 'static {
@@ -256,6 +281,7 @@ fn report(recovery: &Recovery, took: core::time::Duration) -> Recovered {
         entries: recovery.log.entries.len(),
         torn: recovery.log.torn.map(|place| (place.segment.0, place.offset)),
         damaged: recovery.damaged.iter().map(damaged).collect(),
+        state_missing: recovery.missing.is_some(),
         took,
     }
 }

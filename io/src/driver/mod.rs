@@ -96,6 +96,8 @@ pub struct Recovered {
     pub torn: Option<(u64, u64)>,
     /// Snapshots that were passed over because they are damaged.
     pub damaged: Vec<String>,
+    /// The state is damaged: another member has to bring it.
+    pub state_missing: bool,
     /// How long reading took.
     pub took: core::time::Duration,
 }
@@ -122,7 +124,8 @@ impl fmt::Display for Fatal {
             ),
             Self::Halt(Halt::Damaged(damage)) => write!(
                 f,
-                "the file of trees is damaged: {damage}; nothing that it says was given out: check the disk, then start this process again"
+                "the file of trees is damaged: {damage}; nothing that it says was given out: check the disk, then start this process again; \
+                 if there are other members, they bring its state then"
             ),
             Self::Halt(Halt::Removed) => f.write_str(
                 "this member was removed from the cluster for ever: its data is of no use any more; to have it back, \
@@ -141,6 +144,8 @@ pub enum StartError {
     Disk(disk::Error),
     /// What the disk holds cannot be used.
     Recovery(RecoveryError),
+    /// The engine refuses to go on from there.
+    Halt(Halt),
 }
 
 impl fmt::Display for StartError {
@@ -149,6 +154,7 @@ impl fmt::Display for StartError {
             Self::Threads(error) => write!(f, "cannot start a thread for the disk: {error}"),
             Self::Disk(error) => error.fmt(f),
             Self::Recovery(error) => error.fmt(f),
+            Self::Halt(halt) => Fatal::Halt(*halt).fmt(f),
         }
     }
 }

@@ -51,9 +51,21 @@ impl<R: Runtime> TreeFiles<R> {
         Ok(pages)
     }
 
-    /// Removes a file. Who reads its pages still can.
+    /// Gives a file a name under which no start believes it.
+    pub(super) async fn condemn(&mut self, id: TreeFileId) -> disk::Result<()> {
+        let (path, condemned) = (self.directory.tree(id), self.directory.condemned_tree(id));
+        self.disk.rename(&path, &condemned).await?;
+        self.disk.sync_directory(self.directory.trees()).await
+    }
+
+    /// Removes a file, condemned or not. Who reads its pages still can.
     pub(super) async fn remove(&mut self, id: TreeFileId) -> disk::Result<()> {
         self.open.remove(&id);
-        self.disk.unlink(&self.directory.tree(id)).await
+        match self.disk.unlink(&self.directory.tree(id)).await {
+            Err(error) if error.is_missing() => {
+                self.disk.unlink(&self.directory.condemned_tree(id)).await
+            }
+            removed => removed,
+        }
     }
 }

@@ -47,7 +47,7 @@ fn started(directory: &Path, owner: &Owner) -> Recovery {
     directory.create().unwrap();
     let disk = ThreadDisk::start().unwrap();
     let mut disk = BootDisk::open(&disk, &directory).unwrap();
-    recover(&mut disk, owner.cluster, owner.member).unwrap()
+    recover(&mut disk, owner.cluster, owner.member, false).unwrap()
 }
 
 #[test]

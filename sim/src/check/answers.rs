@@ -99,6 +99,12 @@ pub struct Answers {
 const LINEARIZABLE: &str = "linearizability";
 
 impl Answers {
+    /// Takes the answer of a member that has lost its state, and does nothing for anybody.
+    pub fn turned_away(&mut self, asked: &Asked) -> Outcome {
+        self.refuse(asked);
+        Outcome::Refused(Error::Unhealthy)
+    }
+
     /// Judges an answer.
     ///
     /// # Errors

@@ -222,6 +222,19 @@ impl Watches {
         stream.events(history, subscriptions, shown, response)
     }
 
+    /// At which member a stream was opened.
+    pub fn member_of(&self, id: StreamId) -> Option<MemberId> {
+        self.streams.get(&id).map(|stream| stream.member)
+    }
+
+    /// A member that has lost its state refuses the oldest request of a stream.
+    pub fn turned_away(&mut self, id: StreamId) {
+        let creating = |stream: &mut Stream| stream.creating.pop_front();
+        if let Some(Creation { id, .. }) = self.streams.get_mut(&id).and_then(creating) {
+            self.forget(id);
+        }
+    }
+
     /// Objects unless every subscription that is served has everything up to a revision.
     ///
     /// # Errors

@@ -121,7 +121,13 @@ impl Run {
             return Ok(());
         }
         let result = &result;
-        let outcome = self.answers.judge(&mut self.history, &question.asked, result)?;
+        let turned_away =
+            self.stateless.contains(&member) && matches!(result, Err(Error::Unhealthy));
+        let outcome = if turned_away {
+            self.answers.turned_away(&question.asked)
+        } else {
+            self.answers.judge(&mut self.history, &question.asked, result)?
+        };
         if let (Request::Authenticate(assignment), Ok(Response::Auth(Answer::Authenticate(told)))) =
             (&question.asked.request, result)
         {

@@ -29,7 +29,7 @@ pub(super) enum Rot {
 }
 
 /// Whether a byte of a tree file is of a superblock.
-fn is_superblock(offset: u64) -> bool {
+pub(super) fn is_superblock(offset: u64) -> bool {
     usize::try_from(offset).is_ok_and(|offset| offset < SUPERBLOCKS_BYTES)
 }
 
@@ -177,6 +177,7 @@ impl Run {
                     Some([file, offset]) => Some((TreeFileId(file), offset)),
                     None => self.world.disk(id).tree_byte(&mut self.random),
                 };
+                let place = place.filter(|_| self.may_lose_state());
                 if let Some((file, offset)) = place {
                     // A second superblock that is lost is more than was promised.
                     if is_superblock(offset) && self.beheaded.contains(&id) {
@@ -302,7 +303,9 @@ impl Run {
 
     /// Gives a member and another one each other's disks. Both must refuse to start; then they get their own back.
     fn swap(&mut self, id: MemberId, torn: Torn, detail: Option<[u64; 2]>) -> Option<[u64; 2]> {
-        let able = |run: &mut Self, id| !run.rot.contains_key(&id) && !run.is_blank(id);
+        let able = |run: &mut Self, id| {
+            !run.rot.contains_key(&id) && !run.decayed.contains(&id) && !run.is_blank(id)
+        };
         let others = self.members().into_iter().filter(|other| *other != id);
         let up: Vec<_> = others.filter(|other| self.world.is_up(*other)).collect();
         let other = match detail {

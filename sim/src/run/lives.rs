@@ -7,7 +7,7 @@ use cairn_engine::raft::{Index, RoleName};
 use cairn_engine::{MemberId, Replica};
 
 use super::alarm::Alarm;
-use super::faults::Rot;
+use super::faults::{Rot, is_superblock};
 use super::marks::{Fate, Mark, State};
 use super::{MILLI, Phase, Run, SECOND};
 use crate::check::{Violation, ensure};
@@ -19,6 +19,9 @@ pub(super) struct Chores {
     pub(super) log_bytes: u64,
     pub(super) snapshots: u64,
 }
+
+/// After one crash of so many the tree files are looked at from end to end.
+const FSCK_ONE_IN: u64 = 16;
 
 /// One publication of so many is followed by a comparison of whole states.
 const CHECK_ONE_IN: u64 = 32;
@@ -35,8 +38,31 @@ impl Run {
         self.roster.starts(id);
         let swapped = matches!(self.rot.get(&id), Some(Rot::Swapped(_)));
         ensure(!swapped, "recovery", || format!("member {} starts with another's disk", id.0))?;
-        self.undo_rot(id);
+        // Its process may have read what is undone now.
+        let is_sound = !self.rot.contains_key(&id);
+        match self.rot.get(&id) {
+            // It stays, and whoever reads it has to get by.
+            Some(Rot::Tree(file, offset))
+                if offset % 2 == 0 && !is_superblock(*offset) && self.members().len() > 1 =>
+            {
+                self.lasting.insert(id, (*file, *offset));
+                self.rot.remove(&id);
+            }
+            Some(_) | None => self.undo_rot(id),
+        }
+        let has_whole_trees =
+            self.decayed.contains(&id) && is_sound && self.world.disk(id).tree_faults().is_empty();
         let Some(replica) = self.world.last_replica(id) else { return Ok(()) };
+        let awaits_state = replica.raft().is_awaiting_state();
+        if awaits_state {
+            self.tally.states_lost += 1;
+            self.stateless.insert(id);
+        } else {
+            self.stateless.remove(&id);
+            if has_whole_trees {
+                self.decayed.remove(&id);
+            }
+        }
         let alone = self.everybody() == [id].into() && self.swarm.members == 1;
         let raft = replica.raft();
         self.trace.note(self.world.now_ns(), || {
@@ -56,7 +82,14 @@ impl Run {
         })
     }
 
-    pub(super) fn crashed(&mut self, id: MemberId) {
+    pub(super) fn crashed(&mut self, id: MemberId) -> Result<(), Violation> {
+        let is_checked = self.tally.crashes.is_multiple_of(FSCK_ONE_IN);
+        if is_checked && !self.rot.contains_key(&id) && !self.decayed.contains(&id) {
+            let faults = self.world.disk(id).tree_faults();
+            ensure(faults.is_empty(), "storage", || {
+                format!("after a crash of member {}: {faults:?}", id.0)
+            })?;
+        }
         self.tally.crashes += 1;
         self.leases.ceases(id);
         self.leases.disturbed(self.world.now_ns());
@@ -79,11 +112,11 @@ impl Run {
             }
         }
         if self.phase == Phase::Chaos && self.is_planned() {
-            return;
+            return Ok(());
         }
         let removed = self.history.cluster().is_removed(id);
         if removed && self.phase == Phase::Chaos && self.random.chance(1, 2) {
-            return;
+            return Ok(());
         }
         let wait = match self.phase {
             Phase::Chaos => self.random.magnitude(MILLI, 4 * SECOND),
@@ -91,6 +124,7 @@ impl Run {
             Phase::Calm => MILLI,
         };
         self.alarm(wait, Alarm::Restart(id));
+        Ok(())
     }
 
     pub(super) fn read_log(&mut self, id: MemberId) -> Result<(), Violation> {
@@ -201,6 +235,7 @@ impl Run {
             Event::SnapshotFinished { .. } => self.tally.snapshots += 1,
             Event::SnapshotInstalled { .. } => {
                 self.tally.installed += 1;
+                self.decayed.remove(&id);
                 self.history.installed(id);
             }
             Event::Diverged { member, index } => {

@@ -14,9 +14,9 @@
 
 use std::collections::BTreeSet;
 
-use cairn_engine::MemberId;
 use cairn_engine::api::Request;
 use cairn_engine::cluster::Wish;
+use cairn_engine::{MemberId, Replica};
 
 use super::deeds::Deed;
 use super::{Alarm, MILLI, Phase, Run, SECOND};
@@ -246,8 +246,16 @@ impl Run {
         })
     }
 
+    /// Whether a member's state may be lost, and not its log: somebody must be left who can bring it.
+    pub(super) fn may_lose_state(&self) -> bool {
+        self.members().len() == 1 || self.decayed.is_empty() && self.roster.unsound.is_empty()
+    }
+
     /// Whether a member's disk may be lost.
     fn may_lose(&mut self, id: MemberId) -> bool {
+        if !self.decayed.is_empty() {
+            return false;
+        }
         let last = self.history.last();
         let sets = self.history.sets(last).clone();
         let timeout = self.request_timeout;
@@ -371,7 +379,8 @@ impl Run {
     /// otherwise.
     pub(super) fn copy_disk(&mut self, id: MemberId) {
         let replica = self.world.replica(id);
-        if replica.is_some_and(|replica| !replica.raft().membership().is_alone(id)) {
+        let has_others = |it: &Replica| !it.raft().membership().is_alone(id);
+        if replica.is_some_and(has_others) && !self.decayed.contains(&id) {
             self.world.take_image(id);
         }
     }

@@ -45,6 +45,8 @@ pub struct Tally {
     pub swapped: u64,
     /// Disks that the cluster noticed not to be what they were.
     pub noticed: u64,
+    /// Starts without a state, which the others had to bring.
+    pub states_lost: u64,
     /// Majorities that had to do without the others.
     pub left_alone: u64,
 }
@@ -71,13 +73,14 @@ impl Tally {
         self.rolled_back += other.rolled_back;
         self.swapped += other.swapped;
         self.noticed += other.noticed;
+        self.states_lost += other.states_lost;
         self.left_alone += other.left_alone;
     }
 }
 
 impl Tally {
     /// Each number with its name.
-    pub fn named(&self) -> [(&'static str, u64); 20] {
+    pub fn named(&self) -> [(&'static str, u64); 21] {
         [
             ("steps", self.steps),
             ("virtual nanoseconds", self.nanos),
@@ -98,6 +101,7 @@ impl Tally {
             ("disks set back", self.rolled_back),
             ("pairs of disks swapped", self.swapped),
             ("losses noticed", self.noticed),
+            ("states lost", self.states_lost),
             ("majorities left alone", self.left_alone),
         ]
     }
@@ -109,7 +113,7 @@ impl fmt::Display for Tally {
             f,
             "{} steps, {} s, {} answered, {} refused, {} unknown, {} crashes, {} refusals to start, {} snapshots, \
              {} installed, {} watch responses, {} watchers resumed, {} leases expired, {} reigns, \
-             {} changes of members, {} disks wiped, {} set back, {} pairs swapped, {} noticed, {} left alone",
+             {} changes of members, {} disks wiped, {} set back, {} pairs swapped, {} noticed, {} states lost, {} left alone",
             self.steps,
             self.nanos / SECOND,
             self.answered,
@@ -128,6 +132,7 @@ impl fmt::Display for Tally {
             self.rolled_back,
             self.swapped,
             self.noticed,
+            self.states_lost,
             self.left_alone,
         )
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use cairn_engine::api::Error;
 use cairn_engine::api::etcdserverpb::watch_request::RequestUnion;
 use cairn_engine::api::etcdserverpb::{
     WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
@@ -146,6 +147,11 @@ impl Run {
             let wait = self.random.below(slow);
             self.alarm(wait, Alarm::LateCredit(stream));
         }
+        let member = self.watches.member_of(stream);
+        if member.is_some_and(|id| self.stateless.contains(&id)) && is_turned_away(response) {
+            self.watches.turned_away(stream);
+            return Ok(());
+        }
         match self.watches.judge(&self.history, stream, shown, response)? {
             Heard::Created(..) | Heard::Other => {}
             Heard::Refused(subscription) | Heard::Canceled(subscription) => {
@@ -201,4 +207,11 @@ impl Run {
             }
         }
     }
+}
+
+/// Whether a member refuses a watcher because it has lost its state.
+fn is_turned_away(response: &watch::Response) -> bool {
+    response.created
+        && response.canceled
+        && response.cancel_reason.ends_with(Error::Unhealthy.message())
 }

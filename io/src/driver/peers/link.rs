@@ -436,6 +436,7 @@ fn is_urgent(body: &Body) -> bool {
         | Body::Digest { .. }
         | Body::SnapshotReceived { .. }
         | Body::Removed
+        | Body::Stateless
         | Body::Forgot { .. }
         | Body::Ask { .. }
         | Body::Vouch { .. } => true,

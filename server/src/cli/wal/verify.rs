@@ -43,7 +43,7 @@ pub(super) fn member(
     owner: &Owner,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
-    match recovery::recover(disk, owner.cluster, owner.member) {
+    match recovery::recover(disk, owner.cluster, owner.member, false) {
         Ok(recovery) => {
             let from = recovery.newest.index;
             match (&recovery.trees, disk.snapshots().len()) {
