@@ -69,7 +69,7 @@ pub struct Recovery {
 /// What is known of a state that is damaged.
 #[derive(Debug, Default)]
 pub struct Missing {
-    /// Who took part; nobody, if that is not known.
+    /// Who took part.
     pub membership: Membership,
     /// The members, if at least that could be read.
     pub cluster: Cluster,
@@ -177,14 +177,8 @@ pub fn recover(
         term: newest.term,
     };
     let log = wal::recover(disk, known).map_err(RecoveryError::Log)?;
-    if let Some((index, term)) = log.restart.filter(|(index, _)| *index > newest.index) {
-        if !may_fetch {
-            return Err(RecoveryError::SnapshotMissing { index, damaged });
-        }
-        newest = Position { index, term, ..newest };
-        (second, state) = (newest, StateMachine::default());
-        other_trees.extend(trees.take().map(|(file, _)| file.id));
-        missing.get_or_insert_default();
+    if let Some((index, _)) = log.restart.filter(|(index, _)| *index > newest.index) {
+        return Err(RecoveryError::SnapshotMissing { index, damaged });
     }
     Ok(Recovery {
         newest,
@@ -238,8 +232,9 @@ fn load_trees(
     }
     for (id, error, opened) in damaged {
         let lost = opened.and_then(|(head, pages)| tree_file::lost_with(&head, &pages, cluster));
-        let can_fetch = |lost: &Lost| may_fetch && !lost.membership.is_alone(member);
-        let lost = lost.filter(|lost| error.is_damage() && can_fetch(lost));
+        let has_others =
+            |lost: &Lost| !lost.membership.is_empty() && !lost.membership.is_alone(member);
+        let lost = lost.filter(|lost| may_fetch && error.is_damage() && has_others(lost));
         trees.damaged.push((id, lost.ok_or(RecoveryError::Trees(id, error))?));
     }
     Ok(trees)

@@ -159,3 +159,56 @@ fn answer_heartbeat(core: &mut Core, from: MemberId, commit: Index, round: Round
     core.commit_to(commit.min(core.log.last_index()));
     core.send(from, core.term(), Body::HeartbeatReply { round });
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use bytes::Bytes;
+
+    use super::super::message::LogEnd;
+    use super::super::testing::one_of_three;
+    use super::super::{EntryKind, Term};
+    use super::*;
+
+    fn entries(range: core::ops::RangeInclusive<u64>) -> Vec<Entry> {
+        let entry = |index| Entry::new(Index(index), Term(2), EntryKind::Command, Bytes::new());
+        range.map(entry).collect()
+    }
+
+    /// A follower that has acknowledged up to 5, and knows that 2 is committed.
+    fn follower() -> super::super::Raft {
+        let mut raft = one_of_three(1);
+        let (prev, commit) = (LogEnd::default(), Index(2));
+        let body = Body::Append { prev, commit, entries: entries(1..=5) };
+        let (from, to) = (MemberId(2), MemberId(1));
+        raft.step(Time::ZERO, Message { from, to, term: Term(2), body });
+        raft
+    }
+
+    fn place(index: u64, term: u64) -> LogEnd {
+        LogEnd { index: Index(index), term: Term(term) }
+    }
+
+    #[test]
+    fn what_was_acknowledged_behind_a_snapshot_stays() {
+        let mut raft = follower();
+        let membership = raft.membership().clone();
+        assert!(!raft.restore(place(3, 2), membership.clone()), "the log goes on");
+        assert_eq!((raft.hard_state().commit, raft.log().last()), (Index(3), place(5, 2)));
+        assert!(raft.restore(place(9, 3), membership), "it begins anew");
+        assert_eq!((raft.hard_state().commit, raft.log().last()), (Index(9), place(9, 3)));
+    }
+
+    #[test]
+    fn who_lost_the_state_takes_a_snapshot_of_what_is_committed() {
+        let mut raft = follower();
+        assert!(!raft.awaits(place(2, 2)));
+        raft.await_state();
+        assert!(raft.awaits(place(2, 2)) && raft.is_awaiting_state());
+        let membership = raft.membership().clone();
+        assert!(!raft.restore(place(2, 2), membership));
+        assert!(!raft.is_awaiting_state());
+        assert_eq!((raft.hard_state().commit, raft.log().last()), (Index(2), place(5, 2)));
+    }
+}
