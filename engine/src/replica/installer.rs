@@ -124,11 +124,6 @@ impl Installer {
         Taken::Whole
     }
 
-    /// Whether none is on its way.
-    pub(super) fn is_idle(&self) -> bool {
-        matches!(self, Self::Idle)
-    }
-
     /// The state that is being written, and what it covers.
     pub(super) fn writing(&self) -> Option<&Writing> {
         match self {

@@ -94,7 +94,8 @@ impl Replica {
     fn hear_raft(&mut self, from: MemberId, known: Known, term: Term, body: raft_message::Body) {
         if body.is_from_leader() && term >= self.raft.hard_state().term {
             self.weigh(from, term, known);
-            if self.raft.is_awaiting_state() && self.installer.is_idle() {
+            // Said until it is whole: the leader may have given up, or be another than the one that began.
+            if self.raft.is_awaiting_state() && self.installer.writing().is_none() {
                 self.send(from, Body::Stateless);
             }
         }
