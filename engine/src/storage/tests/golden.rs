@@ -9,17 +9,21 @@ use std::path::Path;
 use super::*;
 use crate::raft::{HardState, Term};
 
-const FACTS: Facts = Facts {
-    applied: Index(0x11),
-    applied_term: Term(0x12),
-    revision: 0x13,
-    compacted: 0x14,
-    sweep: meta::SweepMark { main: 0x15, sub: 0x16, end: 0x17 },
-    log_start: 0x18,
-    log_promise: 0x19,
-    hard_state: HardState { term: Term(0x1a), vote: MemberId(0x1b), commit: Index(0x1c) },
-    cluster_time_ms: 0x1d,
-};
+fn facts() -> Facts {
+    let membership = crate::raft::membership::Membership::new([1, 2].map(MemberId));
+    Facts {
+        applied: Index(0x11),
+        applied_term: Term(0x12),
+        revision: 0x13,
+        compacted: 0x14,
+        sweep: meta::SweepMark { main: 0x15, sub: 0x16, end: 0x17 },
+        log_start: 0x18,
+        log_promise: 0x19,
+        hard_state: HardState { term: Term(0x1a), vote: MemberId(0x1b), commit: Index(0x1c) },
+        cluster_time_ms: 0x1d,
+        members: meta::Members::new(&membership),
+    }
+}
 
 /// Three checkpoints: leaves under a branch, a long key, a long value, an empty one of each, and what was deleted.
 fn small_file() -> File {
@@ -40,7 +44,7 @@ fn small_file() -> File {
     apply(&mut db, &mut file, &first);
     apply(&mut db, &mut file, &second);
     let mut checkpoint = db.begin(Fill::Merge);
-    checkpoint.seal(&mut db, &file, FACTS).unwrap();
+    checkpoint.seal(&mut db, &file, facts()).unwrap();
     carry_out(&mut db, &mut file, checkpoint);
     file
 }
@@ -89,7 +93,7 @@ fn a_file_has_these_bytes_for_ever() {
     let file = from_text(&golden);
     assert_eq!(file.check(), []);
     let db = file.open().unwrap();
-    assert_eq!((db.meta().seq, db.meta().facts), (CheckpointSeq(3), FACTS));
+    assert_eq!((db.meta().seq, db.meta().facts), (CheckpointSeq(3), facts()));
     let sums = |tree| db.tree(&file, tree).sums().count;
     assert_eq!(TreeId::ALL.map(sums), [23, 0, 0, 2, 1, db.space().used_pages()]);
     let value = db.tree(&file, TreeId::Rest).get(b"\x01value").unwrap();
