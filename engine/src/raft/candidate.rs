@@ -34,19 +34,23 @@ impl Candidate {
         let deadline = now + core.random_election_timeout();
         let mut candidate = Self { contest, votes: BTreeMap::new(), deadline };
         let last = core.log.last();
-        let (term, body) = match contest {
-            Contest::PreVote => (core.term().next(), Body::PreVote { last }),
+        let others = core.membership.voters_but(id);
+        let next = match contest {
+            Contest::PreVote => {
+                let term = core.term().next();
+                for peer in others {
+                    core.send(peer, term, Body::PreVote { last });
+                }
+                candidate.count(core, id, true)
+            }
             Contest::Vote | Contest::Takeover => {
                 core.begin_term(core.term().next(), id);
-                (core.term(), Body::Vote { last, takeover: contest == Contest::Takeover })
-            }
-        };
-        for peer in core.membership.voters_but(id) {
-            core.send(peer, term, body.clone());
-        }
-        let next = match contest {
-            Contest::PreVote => candidate.count(core, id, true),
-            Contest::Vote | Contest::Takeover => {
+                // Nobody is asked before the term is durable. Were it forgotten, nobody but a voter would know of it, and
+                // one that lost its memory could, on the word of the others, vote in it once more.
+                for peer in others {
+                    let takeover = contest == Contest::Takeover;
+                    core.promise(peer, Body::Vote { last, takeover });
+                }
                 // The own vote counts once it is durable, like anybody's.
                 core.promise(id, Body::VoteReply { granted: true });
                 Next::Stay
