@@ -74,7 +74,7 @@ fn hears(name: &str, last: Signal, number: rustix::process::Signal) {
     kill_process(process, rustix::process::Signal::HUP).unwrap();
     line.clear();
     output.read_line(&mut line).unwrap();
-    assert_eq!(line, "got SIGHUP\n");
+    assert_eq!(line, "got hangup\n");
     kill_process(process, number).unwrap();
     output.read_to_string(&mut line).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(last.number()), "{line}");

@@ -6,6 +6,7 @@
 
 mod bench;
 mod client;
+mod fsck;
 mod local_cluster;
 mod shell;
 mod snapshot;
@@ -32,6 +33,8 @@ enum Command {
     /// Look into a write-ahead log, without changing anything
     #[command(subcommand, disable_help_subcommand = true)]
     Wal(wal::Command),
+    /// Look at a member's whole data directory, without changing anything
+    Fsck(fsck::Options),
     /// Backups: save, look at and restore snapshots in etcd's format
     #[command(subcommand, disable_help_subcommand = true)]
     Snapshot(snapshot::Command),
@@ -92,6 +95,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Man => shell::man(),
         Command::Snapshot(command) => snapshot::run(&command),
         Command::Wal(command) => wal::run(&command),
+        Command::Fsck(options) => fsck::run(&options),
         Command::LocalCluster(options) => local_cluster::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Sim(command) => simulate(&command),

@@ -46,6 +46,9 @@ const SUBCOMMANDS: &str = "
   cairn wal dump|verify <dir>
     Look into a write-ahead log, without changing anything; see cairn wal --help.
 
+  cairn fsck <dir>
+    Look at a member's whole data directory, without changing anything.
+
   cairn bench
     Make load for an endpoint, ours or etcd's, and measure it; see cairn bench --help.
 

@@ -155,6 +155,21 @@ async fn trees_keep_what_memory_would(member: &mut Member) {
     member.restart(&[]).await;
     let found = member.kv().range(range("key00")).await.unwrap().into_inner().kvs.remove(0);
     assert_eq!((&found.value[..], found.version), (&b"new"[..], 6));
+    member.terminate().await;
+    let fsck = || {
+        let found = cairn().arg("fsck").arg(member.place.data()).output().unwrap();
+        (found.status.code(), String::from_utf8(found.stdout).unwrap())
+    };
+    let (code, said) = fsck();
+    assert!(code == Some(0) && said.contains(".db: whole"), "{said}");
+    let file = fs::read_dir(member.place.data().join("db")).unwrap().next().unwrap().unwrap();
+    let mut bytes = fs::read(file.path()).unwrap();
+    for page in bytes[65536..].chunks_mut(8192) {
+        page[4000] ^= 1;
+    }
+    fs::write(file.path(), bytes).unwrap();
+    let (code, said) = fsck();
+    assert!(code == Some(2) && said.contains("damaged: tree file"), "{said}");
 }
 
 /// A member that is told to end does so soon if its clients let go of it when they are told, and some time later if

@@ -15,7 +15,7 @@
 mod describe;
 mod dump;
 mod line;
-mod verify;
+pub(super) mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -214,4 +214,4 @@ fn span(from: Index, to: Index) -> String {
 }
 
 /// The exit code where a log could not be judged.
-const NO_VERDICT: u8 = 3;
+pub(super) const NO_VERDICT: u8 = 3;

@@ -17,7 +17,7 @@ use crate::data::Owner;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
+pub(in crate::cli) enum Verdict {
     /// Nothing is wrong.
     Clean,
     /// The last write was not finished.
@@ -28,7 +28,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// As an exit code; `--help` documents it.
-    pub(super) const fn code(self) -> u8 {
+    pub(in crate::cli) const fn code(self) -> u8 {
         match self {
             Self::Clean => 0,
             Self::Torn => 1,
@@ -38,7 +38,7 @@ impl Verdict {
 }
 
 /// Judges a member's directory: its snapshots, and the log from where the newest whole one needs it.
-pub(super) fn member(
+pub(in crate::cli) fn member(
     disk: &mut dyn Disk,
     owner: &Owner,
     out: &mut impl Write,
