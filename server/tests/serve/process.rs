@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
 
 use cairn_engine::api::etcdserverpb::{SnapshotRequest, WatchRequest};
 use rustix::process::Signal;
@@ -157,7 +158,8 @@ async fn trees_keep_what_memory_would(member: &mut Member) {
     assert_eq!((&found.value[..], found.version), (&b"new"[..], 6));
     member.terminate().await;
     let fsck = || {
-        let found = cairn().arg("fsck").arg(member.place.data()).output().unwrap();
+        let found =
+            cairn().arg("fsck").arg(member.place.data()).stdout(Stdio::piped()).output().unwrap();
         (found.status.code(), String::from_utf8(found.stdout).unwrap())
     };
     let (code, said) = fsck();
@@ -374,7 +376,7 @@ fn a_runtime_that_cannot_be_had_is_not_replaced() {
     let place = Place::new();
     let mut command = cairn_after("ulimit -l 64");
     command.args(place.flags()).args(["--runtime", "glommio"]);
-    let output = command.stderr(std::process::Stdio::piped()).output().unwrap();
+    let output = command.stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("cannot use the runtime that was asked for"), "{said}");
