@@ -205,7 +205,7 @@ pub(super) static GROUPS: [Group; 11] = [
     ] },
     Group { title: "Only in Cairn", flags: &[
         flag("cores", Unsigned, "0", Obeyed, "Cores to use; 0: all, but one where there are only two."),
-        flag("storage", Choice(&["memory", "trees"]), "memory", Obeyed, "Where the key space is; trees: in a mapped file (new, not yet for data that matters)."),
+        flag("storage", Choice(&["memory", "trees"]), "trees", Obeyed, "Where the key space is: in a mapped file of trees, or in memory."),
         flag("runtime", Choice(&["auto", "glommio", "tokio"]), "auto", Obeyed, "What drives them; auto: glommio (io_uring), or tokio where the kernel refuses."),
         flag("cairn-connections", Unsigned, "0", Obeyed, "Connections of clients; more are closed at once. 0: descriptors, less 150."),
         flag("cairn-client-streams", Unsigned, "131072", Obeyed, "Calls under way of one client (a user, or else an address), at most; 0: no limit."),
