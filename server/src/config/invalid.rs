@@ -27,8 +27,6 @@ pub enum Invalid {
     File(PathBuf, std::io::Error),
     /// The configuration file is not YAML.
     Syntax(String),
-    /// The configuration file has a key that no flag has.
-    UnknownKey(String),
     /// A key of the configuration file has a value that its flag does not take.
     Key {
         /// Its name, with those of the sections around it.
@@ -127,7 +125,6 @@ impl fmt::Display for Invalid {
             Self::Variable { name, value, why } => write!(f, "invalid value {value:?} for {name}: {why}"),
             Self::File(path, error) => write!(f, "open {}: {error}", path.display()),
             Self::Syntax(why) => write!(f, "error converting YAML to JSON: {why}"),
-            Self::UnknownKey(name) => write!(f, "unknown key {name:?} in the configuration file"),
             Self::Key { name, why } => write!(f, "invalid value for {name:?} in the configuration file: {why}"),
             Self::Logger(name) if name == "capnslog" => f.write_str("--logger=capnslog is removed in v3.5"),
             Self::Logger(name) => write!(f, "unknown logger option {name:?}"),

@@ -4,21 +4,22 @@
 //! nanoseconds as in etcd, or texts in Go's syntax; lists are texts with commas or YAML's lists. A key without a value
 //! says nothing.
 //!
-//! Unlike etcd, which forgets keys that it does not know, an unknown key is an error: in a file, what is misspelt is
+//! A key that is not known says nothing, as in etcd: files outlive flags. But the log tells, because what is misspelt is
 //! otherwise never found.
 
 use serde_yaml_ng::{Mapping, Value as Yaml};
 
 use crate::config::invalid::Invalid;
+use crate::flags::note::Note;
 use crate::flags::settings::Said;
 use crate::flags::table::{self, Flag};
 use crate::flags::value::Kind;
 
-/// Says what a file's text says.
-pub(super) fn read(text: &str) -> Result<Said, Invalid> {
+/// Says what a file's text says; of keys that are not known there are notes.
+pub(super) fn read(text: &str, notes: &mut Vec<Note>) -> Result<Said, Invalid> {
     let mut said = Said::default();
     match serde_yaml_ng::from_str(text).map_err(|error| Invalid::Syntax(error.to_string()))? {
-        Yaml::Mapping(entries) => read_section("", &entries, &mut said)?,
+        Yaml::Mapping(entries) => read_section("", &entries, &mut said, notes)?,
         Yaml::Null => {}
         Yaml::Bool(_) | Yaml::Number(_) | Yaml::String(_) | Yaml::Sequence(_) | Yaml::Tagged(_) => {
             return Err(Invalid::Syntax("the file is not a mapping of keys to values".to_owned()));
@@ -28,14 +29,19 @@ pub(super) fn read(text: &str) -> Result<Said, Invalid> {
 }
 
 /// Says what a section says; `path` is its name with a dot, or nothing.
-fn read_section(path: &str, entries: &Mapping, said: &mut Said) -> Result<(), Invalid> {
+fn read_section(
+    path: &str,
+    entries: &Mapping,
+    said: &mut Said,
+    notes: &mut Vec<Note>,
+) -> Result<(), Invalid> {
     for (key, value) in entries {
         let key = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
         let path = format!("{path}{key}");
         let section = format!("{path}.");
         if NESTED.iter().any(|(nested, _)| nested.starts_with(&section)) {
             match value {
-                Yaml::Mapping(entries) => read_section(&section, entries, said)?,
+                Yaml::Mapping(entries) => read_section(&section, entries, said, notes)?,
                 Yaml::Null => {}
                 Yaml::Bool(_)
                 | Yaml::Number(_)
@@ -49,7 +55,10 @@ fn read_section(path: &str, entries: &Mapping, said: &mut Said) -> Result<(), In
         }
         let nested = NESTED.iter().find(|(nested, _)| *nested == path).map(|(_, flag)| *flag);
         let flag = nested.or_else(|| (!OUTSIDE.contains(&path.as_str())).then_some(path.as_str()));
-        let Some(flag) = flag.and_then(table::find) else { return Err(Invalid::UnknownKey(path)) };
+        let Some(flag) = flag.and_then(table::find) else {
+            notes.push(Note::KeyUnknown(path));
+            continue;
+        };
         let wrong = |why| Invalid::Key { name: path.clone(), why };
         match text(flag, value).map_err(wrong)? {
             // etcd takes these for not said; the defaults are in effect.
@@ -150,6 +159,10 @@ const OUTSIDE: [&str; 2] = ["config-file", "version"];
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Result<Said, Invalid> {
+        super::read(text, &mut Vec::new())
+    }
+
     fn said(text: &str, flag: &str) -> Option<String> {
         let said = read(text).map_err(|error| error.to_string()).unwrap();
         said.has(flag).then(|| said.text(table::find(flag).unwrap().name).to_owned())
@@ -201,12 +214,6 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (file, why) in [
-            ("nmae: a", "unknown key \"nmae\" in the configuration file"),
-            ("version: true", "unknown key \"version\" in the configuration file"),
-            (
-                "client-transport-security: {cert: c}",
-                "unknown key \"client-transport-security.cert\" in the configuration file",
-            ),
             (
                 "client-transport-security: c",
                 "invalid value for \"client-transport-security\" in the configuration file: not a section",
@@ -226,6 +233,12 @@ mod tests {
         ] {
             assert_eq!(read(file).map(|_| ()).unwrap_err().to_string(), why, "{file}");
         }
+        let mut notes = Vec::new();
+        let said =
+            super::read("nmae: a\nname: b\nclient-transport-security: {cert: c}", &mut notes);
+        assert_eq!(said.unwrap().text("name"), "b");
+        let unknown = ["nmae", "client-transport-security.cert"];
+        assert_eq!(notes, unknown.map(|key| Note::KeyUnknown(key.to_owned())));
         for file in ["a", "- a", "name: [", "name: a\nname: b"] {
             assert!(matches!(read(file), Err(Invalid::Syntax(_))), "{file}");
         }

@@ -132,7 +132,7 @@ fn configure(
         Source::CommandLine
     } else {
         let path = PathBuf::from(path);
-        said = read_file(&path)?;
+        said = read_file(&path, notes)?;
         notes.push(Note::FileLoaded(path));
         Source::File
     };
@@ -142,9 +142,9 @@ fn configure(
     Ok(config)
 }
 
-fn read_file(path: &PathBuf) -> Result<Said, Invalid> {
+fn read_file(path: &PathBuf, notes: &mut Vec<Note>) -> Result<Said, Invalid> {
     let text = fs::read_to_string(path).map_err(|error| Invalid::File(path.clone(), error))?;
-    file::read(&text)
+    file::read(&text, notes)
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub enum Note {
     VariableUnknown(String),
     /// `ETCD_VERSION`, which scripts set for themselves.
     VersionVariable,
+    /// A key of the file is no flag's.
+    KeyUnknown(String),
     /// A file says everything.
     FileLoaded(PathBuf),
     /// A flag changes nothing.
@@ -79,6 +81,9 @@ impl Note {
             }
             Self::VersionVariable => {
                 tracing::warn!(key = "ETCD_VERSION", "cannot set special environment variable");
+            }
+            Self::KeyUnknown(key) => {
+                tracing::warn!(key, "unrecognized key in the configuration file");
             }
             Self::FileLoaded(path) => tracing::info!(
                 path = %path.display(),

@@ -216,9 +216,10 @@ fn every_flag_can_be_said_in_every_way() {
             assert_eq!(said.text(flag.name), text, "{variables:?}");
         }
         if flag.name != "version" && flag.name != "config-file" {
-            let said = file::read(&format!("{}: '{text}'", flag.name)).unwrap();
+            let said = file::read(&format!("{}: '{text}'", flag.name), &mut Vec::new()).unwrap();
             assert_eq!(said.text(flag.name), text);
-            let said = file::read(&format!("{{{:?}: {text:?}}}", flag.name)).unwrap();
+            let said =
+                file::read(&format!("{{{:?}: {text:?}}}", flag.name), &mut Vec::new()).unwrap();
             assert_eq!(said.text(flag.name), text);
         }
     }
