@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -291,12 +292,18 @@ func equal[T any](t *testing.T, what string, got, want T) {
 	}
 }
 
-// freeAddress is an address on which nobody listens. Ports come from the kernel's range for clients in turn, so that
-// another test is not handed the same one a moment later.
+// freeAddress is an address on which nobody listens, and that was not given out before: the kernel may name one port twice.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
+	for {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		check(t, err)
+		address := listener.Addr().String()
+		listener.Close()
+		if _, given := givenOut.LoadOrStore(address, true); !given {
+			return address
+		}
+	}
 }
+
+var givenOut sync.Map
