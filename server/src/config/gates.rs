@@ -32,6 +32,9 @@ pub enum Feature {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeatureGates {
     chosen: BTreeMap<Feature, bool>,
+    /// Whether all features of a stage were switched on.
+    all_alpha: bool,
+    all_beta: bool,
 }
 
 /// One entry of `--feature-gates`.
@@ -106,7 +109,11 @@ impl FeatureGates {
                 }
             }
         }
-        Self { chosen }
+        let all = |stage| {
+            let said = |(gate, on): &(Gate, bool)| (*gate == Gate::All(stage)).then_some(*on);
+            gates.iter().rev().find_map(said).unwrap_or_default()
+        };
+        Self { chosen, all_alpha: all(Stage::Alpha), all_beta: all(Stage::Beta) }
     }
 
     /// Whether a feature is on.
@@ -117,13 +124,15 @@ impl FeatureGates {
 
     /// All features as metrics show them: name, stage, and whether it is on.
     pub(crate) fn shown(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
-        ROWS.iter().map(|row| {
+        let features = ROWS.iter().map(|row| {
             let stage = match row.stage {
                 Stage::Alpha => "ALPHA",
                 Stage::Beta => "BETA",
             };
             (row.name, stage, self.is_on(row.feature))
-        })
+        });
+        let stages = [("AllAlpha", "ALPHA", self.all_alpha), ("AllBeta", "BETA", self.all_beta)];
+        stages.into_iter().chain(features)
     }
 
     /// The features that were switched away from their default and yet do as they always do, with the reasons.
@@ -230,6 +239,15 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), why);
         }
+    }
+
+    #[test]
+    fn metrics_show_stages_beside_features() {
+        let shown = |text| Vec::from_iter(gates(text).shown().filter(|(_, _, on)| *on));
+        let alpha = shown("AllAlpha=true");
+        assert!(alpha.contains(&("AllAlpha", "ALPHA", true)));
+        assert!(alpha.contains(&("LeaseCheckpoint", "ALPHA", true)));
+        assert!(!shown("").iter().any(|(name, _, _)| name.starts_with("All")));
     }
 
     #[test]
