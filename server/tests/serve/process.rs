@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use cairn_engine::api::etcdserverpb::{SnapshotRequest, WatchRequest};
@@ -164,12 +165,15 @@ async fn trees_keep_what_memory_would(member: &mut Member) {
     };
     let (code, said) = fsck();
     assert!(code == Some(0) && said.contains(".db: whole"), "{said}");
-    let file = fs::read_dir(member.place.data().join("db")).unwrap().next().unwrap().unwrap();
-    let mut bytes = fs::read(file.path()).unwrap();
-    for page in bytes[65536..].chunks_mut(8192) {
-        page[4000] ^= 1;
+    // Another one may be on its way.
+    let is_whole = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "db");
+    let mut files = fs::read_dir(member.place.data().join("db")).unwrap();
+    let file = files.find_map(|entry| Some(entry.unwrap().path()).filter(is_whole)).unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    for sector in bytes.chunks_mut(4096) {
+        sector[100] ^= 1;
     }
-    fs::write(file.path(), bytes).unwrap();
+    fs::write(file, bytes).unwrap();
     let (code, said) = fsck();
     assert!(code == Some(2) && said.contains("damaged: tree file"), "{said}");
 }
