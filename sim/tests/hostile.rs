@@ -17,7 +17,7 @@ use cairn_engine::raft::{Entry, EntryKind, Index, RoleName, Term};
 use cairn_sim::clock::Clock;
 use cairn_sim::random::Random;
 use cairn_sim::script;
-use cairn_sim::world::World;
+use cairn_sim::world::{Observation, World};
 
 mod common;
 
@@ -148,7 +148,7 @@ impl Liar {
             3 => RaftBody::HeartbeatReply { round: Round(self.number()) },
             _ => RaftBody::AppendAccepted { matched: self.index() },
         };
-        match self.random.below(8) {
+        match self.random.below(9) {
             0 => Body::Refused { number: self.number(), error: cairn_engine::api::Error::NoLeader },
             1 => Body::SnapshotReceived {
                 transfer: self.number(),
@@ -161,6 +161,7 @@ impl Liar {
                 index: self.index(),
                 time: ClusterTime(0),
             },
+            4 => Body::Stateless,
             _ => Body::Raft { term, body },
         }
     }
@@ -204,6 +205,7 @@ impl Liar {
                     membership: self.membership(),
                 },
             },
+            10 => Body::Stateless,
             _ => Body::Raft { term: self.term(), body: self.raft() },
         }
     }
@@ -282,6 +284,11 @@ fn what_strangers_answer_counts_for_nothing() {
             world.inject(Message { from, to, known: Known::Unsure, body });
             for _ in 0..liar.random.below(30) {
                 world.step();
+            }
+            while let Some(seen) = world.observe() {
+                let is_state = matches!(&seen, Observation::Sent(Message { to, body: Body::SnapshotPart(_), .. }, _)
+                    if to.0 >= 7);
+                assert!(!is_state, "seed {seed}: the state is not for strangers: {seen:?}");
             }
             if round % 50 == 0 {
                 assert!(succeeds(&mut world, before, 100 + round, put("amid lies")), "seed {seed}");

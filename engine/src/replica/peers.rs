@@ -42,10 +42,13 @@ impl Replica {
         if self.state.cluster.is_removed(from) {
             return self.send(from, Body::Removed);
         }
-        // What strangers answer counts for nothing. Who leads may have been added without this member having heard of it.
+        // What strangers answer counts for nothing, and the state is not for them. Who leads may have been added without this member having heard of it.
         let counts = from == self.raft.leader() || self.raft.membership().contains(from);
         match body {
-            Body::Refused { .. } | Body::ReadIndexAnswer { .. } | Body::Digest { .. }
+            Body::Refused { .. }
+            | Body::ReadIndexAnswer { .. }
+            | Body::Digest { .. }
+            | Body::Stateless
                 if !counts => {}
             Body::Raft { term, body } => self.hear_raft(from, known, term, body),
             Body::Propose { term, incarnation, proposals } => {
