@@ -283,7 +283,7 @@ pub trait TreeSource {
     }
 
     /// Those of which a member found, while it ran, that they are damaged. They are not to be believed any more, but for what
-    /// who the members are.
+    /// they covered, and who the members are.
     fn condemned_tree_files(&mut self) -> Vec<TreeFileId> {
         Vec::new()
     }
